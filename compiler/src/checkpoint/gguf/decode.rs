@@ -149,7 +149,7 @@ fn unpack_tq1_0(packed: &[u8], trits: &mut [i8; BLOCK]) -> Result<(), usize> {
         for digit in 0..digits {
             for (byte, trit) in bytes.iter().zip(&mut out) {
                 let shifted = byte.wrapping_mul(3u8.pow(digit));
-                *trit = (u16::from(shifted) * 3 >> 8) as i8 - 1;
+                *trit = ((u16::from(shifted) * 3) >> 8) as i8 - 1;
             }
         }
     }

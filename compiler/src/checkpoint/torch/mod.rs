@@ -8,6 +8,8 @@
 //! Nothing is executed and nothing is unpickled in Python's sense; see [`pickle`]. Tensors must be contiguous, because an entry is a
 //! byte range. Several tensors may share a storage, as tied weights do.
 
+mod fields;
+mod opcode;
 pub mod pickle;
 mod value;
 pub mod zip;
@@ -167,7 +169,7 @@ impl<'a> StateDict<'a> {
             ));
             others.remove(key);
             let beside = std::mem::take(&mut tensors);
-            others.extend(beside.into_iter().map(|(name, _)| (name, Value::None)));
+            others.extend(beside.into_keys().map(|name| (name, Value::None)));
             let (below, others_below) = self.partition(dict)?;
             tensors = below;
             others.extend(others_below);

@@ -1,13 +1,14 @@
 //! A reader for the pickles that `torch.save(state_dict)` writes. It is not an unpickler: nothing is imported, called or executed.
 //!
 //! A pickle is a program for a small stack machine. This machine knows only the instructions that a state dict needs, treats the few
-//! permitted names as words ([`Global`]), and stops at anything else with its name. Every resource is bounded, so a hostile
+//! permitted names as words (`Global`), and stops at anything else with its name. Every resource is bounded, so a hostile
 //! pickle costs at most a fixed amount of memory and one pass over its bytes.
 
 use std::collections::HashMap;
 
 use super::super::error::{CheckpointError, Result};
 use super::super::source::Source;
+use super::opcode;
 use super::value::{Global, Heap, Span, Storage, Tensor, Value};
 
 /// Bytes in the pickle.
@@ -118,7 +119,7 @@ impl Machine<'_> {
                 b'b' => self.build()?,
                 _ => {
                     return Err(
-                        self.foreign(format!("instruction {} at byte {at}", opcode_name(opcode)))
+                        self.foreign(format!("instruction {} at byte {at}", opcode::name(opcode)))
                     );
                 }
             }
@@ -415,45 +416,4 @@ impl Machine<'_> {
             )
             .remedy(REMEDY)
     }
-}
-
-/// The names of the instructions one meets in practice; any other is shown as its byte.
-fn opcode_name(opcode: u8) -> String {
-    let name = match opcode {
-        b'0' => "POP",
-        b'1' => "POP_MARK",
-        b'2' => "DUP",
-        b'B' => "BINBYTES",
-        b'C' => "SHORT_BINBYTES",
-        b'F' => "FLOAT",
-        b'I' => "INT",
-        b'L' => "LONG",
-        b'P' => "PERSID",
-        b'S' => "STRING",
-        b'T' => "BINSTRING",
-        b'U' => "SHORT_BINSTRING",
-        b'V' => "UNICODE",
-        b'd' => "DICT",
-        b'g' => "GET",
-        b'i' => "INST",
-        b'l' => "LIST",
-        b'o' => "OBJ",
-        b'p' => "PUT",
-        0x80 => "PROTO",
-        0x81 => "NEWOBJ",
-        0x82..=0x84 => "EXT",
-        0x8b => "LONG4",
-        0x8c => "SHORT_BINUNICODE",
-        0x8d => "BINUNICODE8",
-        0x8e => "BINBYTES8",
-        0x8f => "EMPTY_SET",
-        0x90 => "ADDITEMS",
-        0x91 => "FROZENSET",
-        0x92 => "NEWOBJ_EX",
-        0x93 => "STACK_GLOBAL",
-        0x94 => "MEMOIZE",
-        0x95 => "FRAME",
-        _ => return format!("{opcode:#04x}"),
-    };
-    name.to_owned()
 }

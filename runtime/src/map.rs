@@ -1,0 +1,168 @@
+//! Read-only views of file ranges: mapped, or copied into memory.
+//!
+//! This is the one place where a file becomes a slice. A [`Map`] costs no copy and is returned to the system when it is
+//! dropped, so a caller that maps one tensor at a time keeps its resident size at that tensor. [`read_range`] gives the same bytes as
+//! a private copy, for network filesystems, for files that others may write, and for whoever hashes first and uses afterwards.
+//!
+//! It is not a cache and not a validator: it says where bytes lie, never what they mean.
+//!
+//! # If the file changes under a map
+//!
+//! The mapping is private and read-only, so this process cannot write to the file, but the system may still show changes that
+//! others make. Overwriting a mapped file changes the bytes that are read; truncating it makes the first touch of a lost page raise
+//! SIGBUS, which ends the process (on Windows the system refuses to truncate a mapped file). Replacing a file by renaming another
+//! over it is harmless: the map keeps the old one. Code that reads a map must therefore treat every byte as untrusted at each
+//! read, and must copy first whatever it validates once and uses later.
+
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::path::Path;
+
+use memmap2::{Mmap, MmapOptions};
+
+/// A read-only mapping of a file or of a range of one; derefs to its bytes.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// # let path = std::env::temp_dir().join(format!("sbnc-map-{}", std::process::id()));
+/// std::fs::write(&path, b"0123456789")?;
+/// let file = std::fs::File::open(&path)?;
+/// let middle = sbnc_runtime::map::Map::range(&file, 3, 4)?; // any offset: page alignment is handled
+/// assert_eq!(&middle[..], b"3456");
+/// # drop(middle);
+/// # std::fs::remove_file(&path)
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Map(Option<Mmap>); // None: an empty range, which no system can map
+
+impl Map {
+    /// Maps the whole of the file at `path`.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let len = file.metadata()?.len();
+        Self::range(&file, 0, len)
+    }
+
+    /// Maps `len` bytes of `file` from `offset`. A range that ends after the file is an [`io::ErrorKind::UnexpectedEof`] error: a
+    /// page that lies wholly past the end could be mapped, but not touched.
+    pub fn range(file: &File, offset: u64, len: u64) -> io::Result<Self> {
+        let len = checked_len(file, offset, len)?;
+        if len == 0 {
+            return Ok(Self(None));
+        }
+        let mut options = MmapOptions::new();
+        options.offset(offset).len(len);
+        // SAFETY: the map outlives the call only inside `Map`, which hands out `&[u8]` bound to its own lifetime and unmaps on drop.
+        // The range was inside the file a moment ago (`checked_len`). The mapping is private and read-only, so nothing in this
+        // process can write through it. What remains is another process changing or truncating the file: the module's page states
+        // the outcome (other bytes, or SIGBUS), and every reader of a `Map` is required to take its bytes as untrusted input.
+        let map = unsafe { options.map_copy_read_only(file) }?;
+        Ok(Self(Some(map)))
+    }
+}
+
+impl Deref for Map {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+/// Copies `len` bytes of `file` from `offset`, without moving the file's cursor on systems that can. The counterpart of
+/// [`Map::range`], with the same answer for a range that ends after the file.
+pub fn read_range(file: &File, offset: u64, len: u64) -> io::Result<Vec<u8>> {
+    let len = checked_len(file, offset, len)?;
+    let mut bytes = Vec::new();
+    bytes
+        .try_reserve_exact(len)
+        .map_err(|_| io::ErrorKind::OutOfMemory)?;
+    bytes.resize(len, 0);
+    read_exact_at(file, &mut bytes, offset)?;
+    Ok(bytes)
+}
+
+fn checked_len(file: &File, offset: u64, len: u64) -> io::Result<usize> {
+    let available = file.metadata()?.len();
+    match offset.checked_add(len) {
+        Some(end) if end <= available => {
+            usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory.into())
+        }
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let read = std::os::windows::fs::FileExt::seek_read(file, bytes, offset)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        bytes = &mut bytes[read..];
+        offset += read as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        reason = "a test that cannot set itself up has failed"
+    )]
+
+    use super::*;
+
+    fn sample(name: &str, len: usize) -> (std::path::PathBuf, Vec<u8>) {
+        let bytes: Vec<u8> = (0..len).map(|i| (i * 7 % 251) as u8).collect();
+        let path = std::env::temp_dir().join(format!("sbnc-map-{name}-{}", std::process::id()));
+        std::fs::write(&path, &bytes).unwrap();
+        (path, bytes)
+    }
+
+    #[test]
+    fn ranges_need_no_alignment_and_equal_a_copy() {
+        let (path, bytes) = sample("ranges", 20_000);
+        let file = File::open(&path).unwrap();
+        for (offset, len) in [
+            (0, 20_000),
+            (1, 1),
+            (4095, 2),
+            (4096, 4096),
+            (8191, 11_809),
+            (20_000, 0),
+            (7, 0),
+        ] {
+            let expected = &bytes[offset as usize..(offset + len) as usize];
+            assert_eq!(&Map::range(&file, offset, len).unwrap()[..], expected);
+            assert_eq!(read_range(&file, offset, len).unwrap(), expected);
+        }
+        assert_eq!(&Map::open(&path).unwrap()[..], &bytes[..]);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_range_past_the_end_is_an_error_not_a_fault() {
+        let (path, _) = sample("past", 100);
+        let file = File::open(&path).unwrap();
+        for (offset, len) in [(0, 101), (100, 1), (101, 0), (u64::MAX, 1), (1, u64::MAX)] {
+            assert_eq!(
+                Map::range(&file, offset, len).unwrap_err().kind(),
+                io::ErrorKind::UnexpectedEof
+            );
+            assert_eq!(
+                read_range(&file, offset, len).unwrap_err().kind(),
+                io::ErrorKind::UnexpectedEof
+            );
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+}

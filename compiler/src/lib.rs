@@ -1,1 +1,4 @@
 //! (map to follow)
+#![forbid(unsafe_code)]
+
+pub mod quantize;

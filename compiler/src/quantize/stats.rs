@@ -226,9 +226,17 @@ impl Tally {
             self.fold();
         }
         self.counted += codes.len() as u32;
-        let (pairs, odd) = codes.as_chunks::<2>();
+        let table = &mut *self.pairs;
+        let (words, rest) = codes.as_chunks::<8>();
+        for &word in words {
+            let word = u64::from_le_bytes(word);
+            for pair in 0..4 {
+                table[usize::from((word >> (16 * pair)) as u16)] += 1;
+            }
+        }
+        let (pairs, odd) = rest.as_chunks::<2>();
         for &pair in pairs {
-            self.pairs[usize::from(u16::from_le_bytes(pair))] += 1;
+            table[usize::from(u16::from_le_bytes(pair))] += 1;
         }
         if let [code] = odd {
             self.stats.add_code(usize::from(*code), 1);

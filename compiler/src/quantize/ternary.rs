@@ -245,3 +245,56 @@ impl<E: Element> WithSimd for TritsAndTally<'_, E> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::element::{Bf16, F32};
+    use super::*;
+
+    /// Weights, trits and counts of every kernel on the machine's widest vectors and on none.
+    fn widths_agree<E: Element>(dtype: Dtype, size: usize) {
+        let cols = 5040; // a multiple of every M but 11 and 13
+        let bytes: Vec<u8> = (0..(cols * size) as u32)
+            .map(|i| {
+                (i.wrapping_mul(0x9e37_79b9) >> 24) as u8
+                    & if i as usize % size == size - 1 {
+                        0xbf
+                    } else {
+                        0xff
+                    }
+            })
+            .collect();
+        for (n, m) in (1..=16usize)
+            .flat_map(|m| [(1, m), (m.div_ceil(2), m), (m, m)])
+            .filter(|(_, m)| cols % m == 0)
+        {
+            let nm = Nm::new(n, m).ok();
+            let Ok(plan) = Ternariser::new(dtype, 1e-3, nm) else {
+                panic!("{n}:{m}")
+            };
+            let run = |wide: bool| {
+                let (mut trits, mut tally) = (vec![9; cols], Tally::default());
+                let op = TritsAndTally {
+                    plan: &plan,
+                    bytes: &bytes,
+                    trits: &mut trits,
+                    tally: &mut tally,
+                    element: PhantomData::<E>,
+                };
+                if wide {
+                    pulp::Arch::new().dispatch(op)
+                } else {
+                    pulp::Scalar::new().vectorize(op)
+                }
+                (trits, tally.finish())
+            };
+            assert!(run(true) == run(false), "{n}:{m} in {dtype:?}");
+        }
+    }
+
+    #[test]
+    fn the_width_of_the_vectors_does_not_show() {
+        widths_agree::<Bf16>(Dtype::Bf16, 2);
+        widths_agree::<F32>(Dtype::F32, 4);
+    }
+}

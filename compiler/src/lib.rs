@@ -1,3 +1,5 @@
 //! (map to follow)
+#![forbid(unsafe_code)]
 
 pub mod checkpoint;
+pub mod quantize;

@@ -20,11 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bytes = weights();
     let scale = 0.02 * 0.7979;
     let plan = |nm: Option<(usize, usize)>| -> Result<Ternariser, QuantizeError> {
-        Ternariser::new(
-            Dtype::Bf16,
-            scale,
-            nm.map(|(n, m)| Nm::new(n, m)).transpose()?,
-        )
+        Ternariser::new(Dtype::Bf16, scale, nm.map(|(n, m)| Nm::new(n, m)).transpose()?)
     };
     let mut passes: Vec<(String, Pass<'_>)> = vec![(
         "scale".into(),
@@ -41,10 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("8:16", Some((8, 16))),
     ] {
         let plan = plan(nm)?;
-        passes.push((
-            name.into(),
-            Box::new(move |latent, trits| plan.part(latent, 0..latent.rows(), trits)),
-        ));
+        passes.push((name.into(), Box::new(move |latent, trits| plan.part(latent, 0..latent.rows(), trits))));
         passes.push((
             format!("{name} + stats"),
             Box::new(move |latent, trits| {
@@ -68,14 +61,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Latent::new(&bytes[..CACHED * COLS * 2], CACHED, COLS, Dtype::Bf16)?,
     );
     let mut copy = vec![0; bytes.len()];
-    println!(
-        "copy, 1 thread: {:.1} GB/s",
-        rate(bytes.len(), || copy.copy_from_slice(black_box(&bytes)))
-    );
-    println!(
-        "{:<16}{:>10}{:>12}{:>12}",
-        "GB/s of bf16", "1, cache", "1, memory", "2, memory"
-    );
+    println!("copy, 1 thread: {:.1} GB/s", rate(bytes.len(), || copy.copy_from_slice(black_box(&bytes))));
+    println!("{:<16}{:>10}{:>12}{:>12}", "GB/s of bf16", "1, cache", "1, memory", "2, memory");
     let pools = [1, 2].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build());
     let [one, two] = pools;
     let (one, two) = (one?, two?);
@@ -84,9 +71,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let trits = &mut trits[..latent.rows() * COLS];
             let mut failed = None;
             let rate = pool.install(|| {
-                rate(latent.rows() * COLS * 2 * repeat, || {
-                    (0..repeat).for_each(|_| failed = pass(latent, trits).err())
-                })
+                rate(latent.rows() * COLS * 2 * repeat, || (0..repeat).for_each(|_| failed = pass(latent, trits).err()))
             });
             failed.map_or(Ok(rate), Err)
         };
@@ -101,9 +86,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The accumulator itself, without the allocation of a part's first tally: what a pipeline that keeps one per thread sees.
     let plan = plan(Some((2, 4)))?;
     let mut tally = Tally::default();
-    let kept = rate(bytes.len(), || {
-        drop(plan.rows(&whole, 0..ROWS, &mut trits, Some(&mut tally)))
-    });
+    let kept = rate(bytes.len(), || drop(plan.rows(&whole, 0..ROWS, &mut trits, Some(&mut tally))));
     println!(
         "2:4 + stats, one tally kept: {kept:.2} GB/s on one thread ({} weights counted)",
         tally.finish().weights()
@@ -128,13 +111,9 @@ fn rate(bytes: usize, mut run: impl FnMut()) -> f64 {
 fn weights() -> Vec<u8> {
     let mut state = 1u64;
     let mut uniform = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
     };
     let mut weight = || ((0..12).map(|_| uniform()).sum::<f32>() * 0.02).to_bits() >> 16;
-    (0..ROWS * COLS)
-        .flat_map(|_| (weight() as u16).to_le_bytes())
-        .collect()
+    (0..ROWS * COLS).flat_map(|_| (weight() as u16).to_le_bytes()).collect()
 }

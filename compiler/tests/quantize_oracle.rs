@@ -7,21 +7,15 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 use sbnc::quantize::{
-    BINS, Dtype, Int8Error, Latent, NEAR, Nm, PartScale, QuantizeError, Stats, Tally, Ternariser,
-    int8_rows, oracle, part_scale,
+    BINS, Dtype, Int8Error, Latent, NEAR, Nm, PartScale, QuantizeError, Stats, Tally, Ternariser, int8_rows, oracle,
+    part_scale,
 };
 
 /// The bytes of `weights` in `dtype`, and what they are once rounded to it.
 fn encode(weights: &[f32], dtype: Dtype) -> (Vec<u8>, Vec<f32>) {
     let one = |&w: &f32| match dtype {
-        Dtype::Bf16 => (
-            bf16::from_f32(w).to_le_bytes().to_vec(),
-            bf16::from_f32(w).to_f32(),
-        ),
-        Dtype::F16 => (
-            f16::from_f32(w).to_le_bytes().to_vec(),
-            f16::from_f32(w).to_f32(),
-        ),
+        Dtype::Bf16 => (bf16::from_f32(w).to_le_bytes().to_vec(), bf16::from_f32(w).to_f32()),
+        Dtype::F16 => (f16::from_f32(w).to_le_bytes().to_vec(), f16::from_f32(w).to_f32()),
         Dtype::F32 => (w.to_le_bytes().to_vec(), w),
     };
     let (bytes, values): (Vec<Vec<u8>>, Vec<f32>) = weights.iter().map(one).unzip();
@@ -45,39 +39,17 @@ fn weight() -> impl Strategy<Value = f32> {
 
 /// (n, m, rows, cols, weights)
 fn matrix() -> impl Strategy<Value = (usize, usize, usize, usize, Vec<f32>)> {
-    (1usize..=16)
-        .prop_flat_map(|m| {
-            (
-                1..=m,
-                Just(m),
-                1usize..7,
-                prop_oneof![Just(1usize), 1usize..90],
-            )
-        })
-        .prop_flat_map(|(n, m, rows, groups)| {
-            (
-                Just(n),
-                Just(m),
-                Just(rows),
-                Just(groups * m),
-                prop::collection::vec(weight(), rows * groups * m),
-            )
-        })
+    (1usize..=16).prop_flat_map(|m| (1..=m, Just(m), 1usize..7, prop_oneof![Just(1usize), 1usize..90])).prop_flat_map(
+        |(n, m, rows, groups)| {
+            (Just(n), Just(m), Just(rows), Just(groups * m), prop::collection::vec(weight(), rows * groups * m))
+        },
+    )
 }
 
 /// The statistics, counted one weight at a time.
-fn naive_stats(
-    weights: &[f32],
-    scale: f32,
-    n: usize,
-    m: usize,
-    subnormal: impl Fn(f32) -> bool,
-) -> Stats {
+fn naive_stats(weights: &[f32], scale: f32, n: usize, m: usize, subnormal: impl Fn(f32) -> bool) -> Stats {
     let inverse = 1.0 / scale;
-    let (before, after) = (
-        oracle::ternarise(weights, scale, 1, 1),
-        oracle::ternarise(weights, scale, n, m),
-    );
+    let (before, after) = (oracle::ternarise(weights, scale, 1, 1), oracle::ternarise(weights, scale, n, m));
     let mut stats = Stats::default();
     for (trits, counts) in [(&before, &mut stats.before), (&after, &mut stats.after)] {
         counts.negative = trits.iter().filter(|&&t| t < 0).count() as u64;
@@ -87,9 +59,8 @@ fn naive_stats(
     for ((group, before), after) in weights.chunks(m).zip(before.chunks(m)).zip(after.chunks(m)) {
         stats.groups += 1;
         stats.violated_groups += u64::from(before.iter().filter(|&&t| t != 0).count() > n);
-        let tied = |i: usize, j: usize| {
-            after[i] != 0 && before[j] != 0 && after[j] == 0 && group[i].abs() == group[j].abs()
-        };
+        let tied =
+            |i: usize, j: usize| after[i] != 0 && before[j] != 0 && after[j] == 0 && group[i].abs() == group[j].abs();
         stats.tied_groups += u64::from((0..m).any(|i| (0..m).any(|j| tied(i, j))));
     }
     for (&w, (&before, &after)) in weights.iter().zip(before.iter().zip(&after)) {
@@ -103,11 +74,7 @@ fn naive_stats(
 }
 
 fn smallest_normal(dtype: Dtype) -> f32 {
-    if dtype == Dtype::F16 {
-        f16::MIN_POSITIVE.to_f32()
-    } else {
-        f32::MIN_POSITIVE
-    }
+    if dtype == Dtype::F16 { f16::MIN_POSITIVE.to_f32() } else { f32::MIN_POSITIVE }
 }
 
 proptest! {
@@ -176,37 +143,17 @@ proptest! {
 #[test]
 fn the_threshold_is_the_definition_for_every_16_bit_value() {
     for dtype in [Dtype::Bf16, Dtype::F16] {
-        let end = if dtype == Dtype::Bf16 {
-            0x7f80u16
-        } else {
-            0x7c00
-        };
+        let end = if dtype == Dtype::Bf16 { 0x7f80u16 } else { 0x7c00 };
         let finite: Vec<u16> = (0..end).chain(0x8000..0x8000 | end).collect();
         let bytes: Vec<u8> = finite.iter().flat_map(|bits| bits.to_le_bytes()).collect();
         let latent = Latent::new(&bytes, 1, finite.len(), dtype).unwrap();
         let mut values = vec![0.0; finite.len()];
         latent.read_f32(0..1, &mut values).unwrap();
         let odd = (0..64).map(|i| f32::from_bits(0x3c00_0000 + i * 0x0003_1f2b));
-        let scales = [
-            1.0f32,
-            0.5,
-            2.0,
-            1e-5,
-            3.0,
-            0.1,
-            1.0 / 3.0,
-            1e30,
-            1e-30,
-            8.5e37,
-            2e-38,
-            f32::MIN_POSITIVE,
-        ];
+        let scales = [1.0f32, 0.5, 2.0, 1e-5, 3.0, 0.1, 1.0 / 3.0, 1e30, 1e-30, 8.5e37, 2e-38, f32::MIN_POSITIVE];
         for scale in scales.into_iter().chain(odd) {
             let mut trits = vec![9; finite.len()];
-            Ternariser::new(dtype, scale, None)
-                .unwrap()
-                .rows(&latent, 0..1, &mut trits, None)
-                .unwrap();
+            Ternariser::new(dtype, scale, None).unwrap().rows(&latent, 0..1, &mut trits, None).unwrap();
             let inverse = 1.0 / scale;
             for (&w, &trit) in values.iter().zip(&trits) {
                 let q = (w * inverse).round_ties_even().clamp(-1.0, 1.0);
@@ -221,11 +168,7 @@ fn ties_go_to_the_lower_index_and_zeros_are_equal() {
     let cases: [(&[f32], usize, &[i8]); 4] = [
         (&[1.0, -1.0, 1.0, 1.0], 2, &[1, -1, 0, 0]),
         (&[-0.0, 0.0, 1.0, -0.0], 2, &[0, 0, 1, 0]),
-        (
-            &[0.25, 1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
-            6,
-            &[0, 1, -1, 1, 1, 1, 1, 0],
-        ),
+        (&[0.25, 1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0], 6, &[0, 1, -1, 1, 1, 1, 1, 0]),
         (&[2.0, 3.0, 2.0, -3.0, 2.0, 2.0], 4, &[1, 1, 1, -1, 0, 0]),
     ];
     for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F32] {
@@ -234,10 +177,7 @@ fn ties_go_to_the_lower_index_and_zeros_are_equal() {
             let latent = Latent::new(&bytes, 1, weights.len(), dtype).unwrap();
             let mut trits = vec![9; weights.len()];
             let nm = Nm::new(n, weights.len()).unwrap();
-            Ternariser::new(dtype, 1.0, Some(nm))
-                .unwrap()
-                .rows(&latent, 0..1, &mut trits, None)
-                .unwrap();
+            Ternariser::new(dtype, 1.0, Some(nm)).unwrap().rows(&latent, 0..1, &mut trits, None).unwrap();
             assert_eq!(trits, expected, "{nm} in {dtype:?}");
         }
     }
@@ -248,60 +188,27 @@ fn exactly_half_rounds_to_zero() {
     let (bytes, _) = encode(&[0.5, -0.5, 0.50390625, -0.50390625, 1.5, 2.5], Dtype::Bf16);
     let latent = Latent::new(&bytes, 1, 6, Dtype::Bf16).unwrap();
     let mut trits = [9; 6];
-    Ternariser::new(Dtype::Bf16, 1.0, None)
-        .unwrap()
-        .rows(&latent, 0..1, &mut trits, None)
-        .unwrap();
+    Ternariser::new(Dtype::Bf16, 1.0, None).unwrap().rows(&latent, 0..1, &mut trits, None).unwrap();
     assert_eq!(trits, [0, 0, 1, -1, 1, 1]);
 }
 
 #[test]
 fn misuse_and_bad_weights_are_refused_by_name() {
-    assert!(matches!(
-        Latent::new(&[0; 7], 2, 2, Dtype::Bf16),
-        Err(QuantizeError::Shape { .. })
-    ));
-    assert!(matches!(
-        Latent::new(&[], 0, 4, Dtype::Bf16),
-        Err(QuantizeError::Shape { .. })
-    ));
-    assert!(matches!(
-        Latent::new(&[], usize::MAX, 4, Dtype::F32),
-        Err(QuantizeError::Shape { .. })
-    ));
+    assert!(matches!(Latent::new(&[0; 7], 2, 2, Dtype::Bf16), Err(QuantizeError::Shape { .. })));
+    assert!(matches!(Latent::new(&[], 0, 4, Dtype::Bf16), Err(QuantizeError::Shape { .. })));
+    assert!(matches!(Latent::new(&[], usize::MAX, 4, Dtype::F32), Err(QuantizeError::Shape { .. })));
     assert!(matches!(Nm::new(3, 17), Err(QuantizeError::Pattern { .. })));
     for scale in [0.0, -1.0, f32::NAN, f32::INFINITY, 1e-45] {
-        assert!(
-            matches!(
-                Ternariser::new(Dtype::F32, scale, None),
-                Err(QuantizeError::Scale { .. })
-            ),
-            "{scale}"
-        );
+        assert!(matches!(Ternariser::new(Dtype::F32, scale, None), Err(QuantizeError::Scale { .. })), "{scale}");
     }
     let (bytes, _) = encode(&[0.0; 12], Dtype::F16);
     let latent = Latent::new(&bytes, 2, 6, Dtype::F16).unwrap();
     assert_eq!(part_scale(&latent, 0..2), Ok(PartScale::AllZero));
-    assert!(matches!(
-        part_scale(&latent, 1..1),
-        Err(QuantizeError::Rows { .. })
-    ));
+    assert!(matches!(part_scale(&latent, 1..1), Err(QuantizeError::Rows { .. })));
     let plan = Ternariser::new(Dtype::F16, 1.0, Some(Nm::new(2, 4).unwrap())).unwrap();
-    assert!(matches!(
-        plan.rows(&latent, 0..2, &mut [0; 12], None),
-        Err(QuantizeError::Group { cols: 6, .. })
-    ));
+    assert!(matches!(plan.rows(&latent, 0..2, &mut [0; 12], None), Err(QuantizeError::Group { cols: 6, .. })));
     let plan = Ternariser::new(Dtype::F16, 1.0, None).unwrap();
-    assert!(matches!(
-        plan.part(&latent, 0..2, &mut [0; 11]),
-        Err(QuantizeError::Output {
-            expected: 12,
-            found: 11
-        })
-    ));
-    assert!(matches!(
-        plan.part(&latent, 0..3, &mut [0; 18]),
-        Err(QuantizeError::Rows { .. })
-    ));
+    assert!(matches!(plan.part(&latent, 0..2, &mut [0; 11]), Err(QuantizeError::Output { expected: 12, found: 11 })));
+    assert!(matches!(plan.part(&latent, 0..3, &mut [0; 18]), Err(QuantizeError::Rows { .. })));
     assert_eq!(BINS, 128);
 }

@@ -76,9 +76,7 @@ impl Deref for Map {
 pub fn read_range(file: &File, offset: u64, len: u64) -> io::Result<Vec<u8>> {
     let len = checked_len(file, offset, len)?;
     let mut bytes = Vec::new();
-    bytes
-        .try_reserve_exact(len)
-        .map_err(|_| io::ErrorKind::OutOfMemory)?;
+    bytes.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
     bytes.resize(len, 0);
     read_exact_at(file, &mut bytes, offset)?;
     Ok(bytes)
@@ -87,9 +85,7 @@ pub fn read_range(file: &File, offset: u64, len: u64) -> io::Result<Vec<u8>> {
 fn checked_len(file: &File, offset: u64, len: u64) -> io::Result<usize> {
     let available = file.metadata()?.len();
     match offset.checked_add(len) {
-        Some(end) if end <= available => {
-            usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory.into())
-        }
+        Some(end) if end <= available => usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory.into()),
         _ => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
@@ -114,10 +110,7 @@ fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Resu
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        reason = "a test that cannot set itself up has failed"
-    )]
+    #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
     use super::*;
 
@@ -132,15 +125,7 @@ mod tests {
     fn ranges_need_no_alignment_and_equal_a_copy() {
         let (path, bytes) = sample("ranges", 20_000);
         let file = File::open(&path).unwrap();
-        for (offset, len) in [
-            (0, 20_000),
-            (1, 1),
-            (4095, 2),
-            (4096, 4096),
-            (8191, 11_809),
-            (20_000, 0),
-            (7, 0),
-        ] {
+        for (offset, len) in [(0, 20_000), (1, 1), (4095, 2), (4096, 4096), (8191, 11_809), (20_000, 0), (7, 0)] {
             let expected = &bytes[offset as usize..(offset + len) as usize];
             assert_eq!(&Map::range(&file, offset, len).unwrap()[..], expected);
             assert_eq!(read_range(&file, offset, len).unwrap(), expected);
@@ -154,14 +139,8 @@ mod tests {
         let (path, _) = sample("past", 100);
         let file = File::open(&path).unwrap();
         for (offset, len) in [(0, 101), (100, 1), (101, 0), (u64::MAX, 1), (1, u64::MAX)] {
-            assert_eq!(
-                Map::range(&file, offset, len).unwrap_err().kind(),
-                io::ErrorKind::UnexpectedEof
-            );
-            assert_eq!(
-                read_range(&file, offset, len).unwrap_err().kind(),
-                io::ErrorKind::UnexpectedEof
-            );
+            assert_eq!(Map::range(&file, offset, len).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+            assert_eq!(read_range(&file, offset, len).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         }
         std::fs::remove_file(path).unwrap();
     }

@@ -90,15 +90,8 @@ impl Dtype {
         if !cols.is_multiple_of(elements) {
             return None;
         }
-        let rows = shape
-            .iter()
-            .rev()
-            .skip(1)
-            .try_fold(1u64, |product, &dim| product.checked_mul(dim))?;
-        (cols / elements)
-            .checked_mul(bytes)?
-            .checked_mul(rows)?
-            .checked_add(self.tail())
+        let rows = shape.iter().rev().skip(1).try_fold(1u64, |product, &dim| product.checked_mul(dim))?;
+        (cols / elements).checked_mul(bytes)?.checked_mul(rows)?.checked_add(self.tail())
     }
 
     /// Converts little-endian float bytes, at any alignment, to `f32`. F64 is rounded to nearest; the others are exact.
@@ -129,11 +122,7 @@ impl fmt::Display for Dtype {
     }
 }
 
-fn convert<const SIZE: usize>(
-    bytes: &[u8],
-    out: &mut [f32],
-    element: impl Fn([u8; SIZE]) -> f32,
-) -> Option<()> {
+fn convert<const SIZE: usize>(bytes: &[u8], out: &mut [f32], element: impl Fn([u8; SIZE]) -> f32) -> Option<()> {
     let (elements, []) = bytes.as_chunks::<SIZE>() else {
         return None;
     };
@@ -155,10 +144,7 @@ fn f16_to_f32(bytes: &[u8], out: &mut [f32]) -> Option<()> {
         return None;
     }
     let mut aligned = [f16::ZERO; 1024];
-    for (to, from) in out
-        .chunks_mut(aligned.len())
-        .zip(elements.chunks(aligned.len()))
-    {
+    for (to, from) in out.chunks_mut(aligned.len()).zip(elements.chunks(aligned.len())) {
         let run = &mut aligned[..from.len()];
         for (half, element) in run.iter_mut().zip(from) {
             *half = f16::from_le_bytes(*element);
@@ -187,24 +173,16 @@ mod tests {
 
     #[test]
     fn every_f16_and_bf16_converts_exactly_at_an_odd_address() {
-        let all: Vec<u8> = std::iter::once(0)
-            .chain((0..=u16::MAX).flat_map(u16::to_le_bytes))
-            .collect();
+        let all: Vec<u8> = std::iter::once(0).chain((0..=u16::MAX).flat_map(u16::to_le_bytes)).collect();
         let mut out = vec![0.0f32; 1 << 16];
         assert!(Dtype::F16.to_f32(&all[1..], &mut out).is_some());
         for (bits, value) in (0..=u16::MAX).zip(&out) {
             let expected = f16::from_bits(bits).to_f32();
-            assert!(
-                value.to_bits() == expected.to_bits() || (value.is_nan() && expected.is_nan()),
-                "f16 {bits:#06x}"
-            );
+            assert!(value.to_bits() == expected.to_bits() || (value.is_nan() && expected.is_nan()), "f16 {bits:#06x}");
         }
         assert!(Dtype::BF16.to_f32(&all[1..], &mut out).is_some());
         for (bits, value) in (0..=u16::MAX).zip(&out) {
-            assert!(
-                value.to_bits() == u32::from(bits) << 16 || value.is_nan(),
-                "bf16 {bits:#06x}"
-            );
+            assert!(value.to_bits() == u32::from(bits) << 16 || value.is_nan(), "bf16 {bits:#06x}");
         }
     }
 

@@ -77,35 +77,23 @@ pub(crate) struct Catalog {
 impl Catalog {
     /// Adds a tensor of `source`, which is file number `entry.file`.
     pub(crate) fn push(&mut self, source: &Source, entry: Entry) -> Result<()> {
-        source.at_most(
-            "a number of tensors",
-            self.entries.len() as u64 + 1,
-            MAX_TENSORS,
-        )?;
+        source.at_most("a number of tensors", self.entries.len() as u64 + 1, MAX_TENSORS)?;
         check_name(source, &entry.name)?;
         let named = |error: CheckpointError| error.tensor(&entry.name);
-        source
-            .at_most("a rank", entry.shape.len() as u64, MAX_RANK)
-            .map_err(named)?;
+        source.at_most("a rank", entry.shape.len() as u64, MAX_RANK).map_err(named)?;
         let shape_and_type = format!("{} of shape {:?}", entry.dtype, entry.shape);
         match entry.dtype.bytes_of(&entry.shape) {
             Some(needed) if needed == entry.bytes => {}
             Some(needed) => {
                 let expected = format!("{needed} bytes for {shape_and_type}");
-                return Err(named(
-                    source.malformed(expected, format!("a range of {} bytes", entry.bytes)),
-                ));
+                return Err(named(source.malformed(expected, format!("a range of {} bytes", entry.bytes))));
             }
             None => {
                 let expected = "a shape of whole blocks whose size fits 64 bits";
                 return Err(named(source.malformed(expected, shape_and_type)));
             }
         }
-        if entry
-            .offset
-            .checked_add(entry.bytes)
-            .is_none_or(|end| end > source.len())
-        {
+        if entry.offset.checked_add(entry.bytes).is_none_or(|end| end > source.len()) {
             let expected = format!("{} bytes at offset {}", entry.bytes, entry.offset);
             let found = format!("a file that ends at byte {} (truncated?)", source.len());
             return Err(named(source.malformed(expected, found)));
@@ -116,8 +104,7 @@ impl Catalog {
 
     /// Sorts by name and refuses a name that occurs twice, in one file or in two.
     pub(crate) fn finish(mut self, sources: &[Source]) -> Result<Vec<Entry>> {
-        self.entries
-            .sort_by(|a, b| a.name.cmp(&b.name).then(a.file.cmp(&b.file)));
+        self.entries.sort_by(|a, b| a.name.cmp(&b.name).then(a.file.cmp(&b.file)));
         for pair in self.entries.windows(2) {
             let [first, second] = pair else { continue };
             if first.name == second.name {
@@ -126,9 +113,7 @@ impl Catalog {
                     sources[first.file].path().display(),
                     sources[second.file].path().display()
                 );
-                return Err(sources[second.file]
-                    .malformed("one tensor of this name", found)
-                    .tensor(&first.name));
+                return Err(sources[second.file].malformed("one tensor of this name", found).tensor(&first.name));
             }
         }
         Ok(self.entries)
@@ -139,10 +124,7 @@ impl Catalog {
 pub(crate) fn check_name(source: &Source, name: &str) -> Result<()> {
     source.at_most("a tensor name in bytes", name.len() as u64, MAX_NAME_BYTES)?;
     if name.is_empty() || name.chars().any(char::is_control) {
-        return Err(source.malformed(
-            "a tensor name without control characters",
-            format!("{name:?}"),
-        ));
+        return Err(source.malformed("a tensor name without control characters", format!("{name:?}")));
     }
     Ok(())
 }

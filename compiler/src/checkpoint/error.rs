@@ -102,34 +102,18 @@ impl CheckpointError {
     }
 
     pub(crate) fn io(file: &Path, action: &'static str, source: io::Error) -> Self {
-        Self::Io {
-            file: file.to_owned(),
-            action,
-            source,
-        }
+        Self::Io { file: file.to_owned(), action, source }
     }
 
-    pub(crate) fn malformed(
-        file: &Path,
-        expected: impl Into<Text>,
-        found: impl Into<Text>,
-    ) -> Self {
+    pub(crate) fn malformed(file: &Path, expected: impl Into<Text>, found: impl Into<Text>) -> Self {
         Self::Malformed(Refusal::new(file, expected.into(), found.into()))
     }
 
     pub(crate) fn limit(file: &Path, what: &str, limit: u64, found: impl fmt::Display) -> Self {
-        Self::Limit(Refusal::new(
-            file,
-            format!("{what} of at most {limit}").into(),
-            found.to_string().into(),
-        ))
+        Self::Limit(Refusal::new(file, format!("{what} of at most {limit}").into(), found.to_string().into()))
     }
 
-    pub(crate) fn unsupported(
-        file: &Path,
-        expected: impl Into<Text>,
-        found: impl Into<Text>,
-    ) -> Self {
+    pub(crate) fn unsupported(file: &Path, expected: impl Into<Text>, found: impl Into<Text>) -> Self {
         Self::Unsupported(Refusal::new(file, expected.into(), found.into()))
     }
 
@@ -168,12 +152,6 @@ impl CheckpointError {
 
 impl Refusal {
     fn new(file: &Path, expected: Text, found: Text) -> Box<Self> {
-        Box::new(Self {
-            file: file.to_owned(),
-            tensor: None,
-            expected,
-            found,
-            remedy: "".into(),
-        })
+        Box::new(Self { file: file.to_owned(), tensor: None, expected, found, remedy: "".into() })
     }
 }

@@ -27,23 +27,13 @@ pub(super) struct Found {
 
 /// Looks at `path` and says in `notes` what was passed over.
 pub(super) fn find(path: &Path, options: &Options, notes: &mut Vec<String>) -> Result<Found> {
-    let metadata =
-        fs::metadata(path).map_err(|source| CheckpointError::io(path, "open", source))?;
-    if metadata.is_dir() {
-        in_folder(path, options, notes)
-    } else {
-        file(path)
-    }
+    let metadata = fs::metadata(path).map_err(|source| CheckpointError::io(path, "open", source))?;
+    if metadata.is_dir() { in_folder(path, options, notes) } else { file(path) }
 }
 
 /// By its first bytes, or its name where those say nothing.
 fn file(path: &Path) -> Result<Found> {
-    let found = |format| {
-        Ok(Found {
-            format,
-            path: path.to_owned(),
-        })
-    };
+    let found = |format| Ok(Found { format, path: path.to_owned() });
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if name.ends_with(".safetensors.index.json") {
         return found(Format::Sharded);
@@ -68,21 +58,12 @@ fn file(path: &Path) -> Result<Found> {
 fn in_folder(folder: &Path, options: &Options, notes: &mut Vec<String>) -> Result<Found> {
     let names = file_names(folder)?;
     let has = |name: &str| names.iter().any(|other| other == name);
-    let found = |format, name: &str| {
-        Ok(Found {
-            format,
-            path: folder.join(name),
-        })
-    };
+    let found = |format, name: &str| Ok(Found { format, path: folder.join(name) });
     let sparse_bitnet = has(METADATA_NAME) || has(TORCH_NAME);
 
     if has(TORCH_NAME) && options.prefer != Prefer::Safetensors {
         notes.push(format!("read {TORCH_NAME}"));
-        let passed_over: Vec<_> = names
-            .iter()
-            .filter(|name| is_safetensors(name))
-            .map(String::as_str)
-            .collect();
+        let passed_over: Vec<_> = names.iter().filter(|name| is_safetensors(name)).map(String::as_str).collect();
         if !passed_over.is_empty() {
             notes.push(format!(
                 "not read, because {TORCH_NAME} is the trainer's own output: {}",
@@ -92,32 +73,19 @@ fn in_folder(folder: &Path, options: &Options, notes: &mut Vec<String>) -> Resul
         return found(Format::Torch, TORCH_NAME);
     }
     if options.prefer == Prefer::Torch {
-        return Err(CheckpointError::malformed(
-            folder,
-            format!("{TORCH_NAME}, as was asked for"),
-            "none",
-        ));
+        return Err(CheckpointError::malformed(folder, format!("{TORCH_NAME}, as was asked for"), "none"));
     }
     if has(SAFETENSORS_NAME) {
         if has(INDEX_NAME) {
-            notes.push(format!(
-                "{INDEX_NAME} was not read, because there is a {SAFETENSORS_NAME}"
-            ));
+            notes.push(format!("{INDEX_NAME} was not read, because there is a {SAFETENSORS_NAME}"));
         }
         return found(Format::Safetensors, SAFETENSORS_NAME);
     }
     if has(INDEX_NAME) {
         return found(Format::Sharded, INDEX_NAME);
     }
-    for (format, suffix) in [
-        (Format::Safetensors, ".safetensors"),
-        (Format::Gguf, ".gguf"),
-    ] {
-        let candidates: Vec<_> = names
-            .iter()
-            .filter(|name| name.ends_with(suffix))
-            .map(String::as_str)
-            .collect();
+    for (format, suffix) in [(Format::Safetensors, ".safetensors"), (Format::Gguf, ".gguf")] {
+        let candidates: Vec<_> = names.iter().filter(|name| name.ends_with(suffix)).map(String::as_str).collect();
         match candidates[..] {
             [] => {}
             [only] => {
@@ -125,8 +93,7 @@ fn in_folder(folder: &Path, options: &Options, notes: &mut Vec<String>) -> Resul
                 return found(format, only);
             }
             _ => {
-                let expected =
-                    format!("{SAFETENSORS_NAME}, {INDEX_NAME} or a single {suffix} file");
+                let expected = format!("{SAFETENSORS_NAME}, {INDEX_NAME} or a single {suffix} file");
                 let error = CheckpointError::malformed(folder, expected, candidates.join(", "));
                 return Err(error.remedy("name one of the files instead of the folder"));
             }
@@ -147,12 +114,7 @@ fn file_names(folder: &Path) -> Result<Vec<String>> {
     for (count, entry) in (1..).zip(fs::read_dir(folder).map_err(refuse)?) {
         let entry = entry.map_err(refuse)?;
         if count > MAX_FOLDER_FILES {
-            return Err(CheckpointError::limit(
-                folder,
-                "a number of files",
-                MAX_FOLDER_FILES,
-                "more",
-            ));
+            return Err(CheckpointError::limit(folder, "a number of files", MAX_FOLDER_FILES, "more"));
         }
         // A name that is not text is no name we look for.
         if let Ok(name) = entry.file_name().into_string() {

@@ -36,9 +36,7 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueMapVisitor<V> {
                 return Err(A::Error::custom(format_args!("key {key:?} occurs twice")));
             }
             if map.len() as u64 >= MAX_TENSORS {
-                return Err(A::Error::custom(format_args!(
-                    "more than {MAX_TENSORS} keys"
-                )));
+                return Err(A::Error::custom(format_args!("more than {MAX_TENSORS} keys")));
             }
             map.insert(key, access.next_value()?);
         }

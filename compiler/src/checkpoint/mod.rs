@@ -127,13 +127,7 @@ impl Checkpoint {
             }
         };
         let entries = catalog.finish(&sources)?;
-        Ok(Self {
-            format: found.format,
-            sources,
-            entries,
-            notes,
-            gguf: metadata,
-        })
+        Ok(Self { format: found.format, sources, entries, notes, gguf: metadata })
     }
 
     /// The container it was read from.
@@ -153,10 +147,7 @@ impl Checkpoint {
 
     /// The tensor of this name.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
-        let index = self
-            .entries
-            .binary_search_by(|entry| entry.name.as_str().cmp(name))
-            .ok()?;
+        let index = self.entries.binary_search_by(|entry| entry.name.as_str().cmp(name)).ok()?;
         self.entries.get(index)
     }
 
@@ -172,8 +163,7 @@ impl Checkpoint {
 
     /// All bytes of a tensor.
     pub fn bytes(&self, entry: &Entry) -> Result<Bytes> {
-        self.source(entry)
-            .bytes(entry.offset, entry.bytes, "a tensor")
+        self.source(entry).bytes(entry.offset, entry.bytes, "a tensor")
     }
 
     /// The bytes of some rows of a tensor: see [`Entry::row_runs`].
@@ -189,12 +179,8 @@ impl Checkpoint {
             entry.name
         );
         // No overflow: the range lies within the entry, whose end was checked when it was listed.
-        let (start, len) = (
-            rows.start * entry.row_bytes(),
-            (rows.end - rows.start) * entry.row_bytes(),
-        );
-        self.source(entry)
-            .bytes(entry.offset + start, len, "rows of a tensor")
+        let (start, len) = (rows.start * entry.row_bytes(), (rows.end - rows.start) * entry.row_bytes());
+        self.source(entry).bytes(entry.offset + start, len, "rows of a tensor")
     }
 
     /// Decodes rows of a TQ1_0, TQ2_0 or I2_S tensor. I2_S needs `layout`, which its file does not state and nothing here guesses; for
@@ -203,17 +189,10 @@ impl Checkpoint {
     /// # Panics
     ///
     /// If the rows are not rows of the tensor, or begin inside a group of four.
-    pub fn ternary_rows(
-        &self,
-        entry: &Entry,
-        rows: Range<u64>,
-        layout: Option<I2sLayout>,
-    ) -> Result<TernaryRows> {
+    pub fn ternary_rows(&self, entry: &Entry, rows: Range<u64>, layout: Option<I2sLayout>) -> Result<TernaryRows> {
         let first_row = rows.start;
         assert!(
-            layout != Some(I2sLayout::Rows4)
-                || entry.dtype != Dtype::I2S
-                || first_row.is_multiple_of(4),
+            layout != Some(I2sLayout::Rows4) || entry.dtype != Dtype::I2S || first_row.is_multiple_of(4),
             "row {first_row} is not the first of a group of four"
         );
         let count = rows.end.saturating_sub(rows.start) as usize;
@@ -224,9 +203,7 @@ impl Checkpoint {
             Dtype::Tq1_0 | Dtype::Tq2_0 => {
                 let mut scales = Vec::with_capacity(count);
                 let packed = bytes.chunks_exact(entry.row_bytes().max(1) as usize);
-                for (row, (packed, trits)) in
-                    (first_row..).zip(packed.zip(trits.chunks_exact_mut(cols.max(1))))
-                {
+                for (row, (packed, trits)) in (first_row..).zip(packed.zip(trits.chunks_exact_mut(cols.max(1)))) {
                     scales.push(
                         decode::tq_row(entry.dtype, packed, trits)
                             .map_err(|error| self.undecodable(entry, row, error))?,
@@ -236,22 +213,19 @@ impl Checkpoint {
             }
             Dtype::I2S => {
                 let Some(layout) = layout else {
-                    let error = self.source(entry).unsupported(
-                        "to be told the I2_S layout",
-                        "none stated, and the file does not say it",
-                    );
-                    return Err(error.tensor(&entry.name).remedy(
-                        "state the layout of the machine that wrote the file: x86, arm or rows4",
-                    ));
+                    let error = self
+                        .source(entry)
+                        .unsupported("to be told the I2_S layout", "none stated, and the file does not say it");
+                    return Err(error
+                        .tensor(&entry.name)
+                        .remedy("state the layout of the machine that wrote the file: x86, arm or rows4"));
                 };
                 decode::i2s_rows(layout, cols, &bytes, &mut trits)
                     .map_err(|error| self.undecodable(entry, first_row, error))?;
                 vec![self.i2s_scale(entry)?; count]
             }
             dtype => {
-                let error = self
-                    .source(entry)
-                    .unsupported("a ternary type (TQ1_0, TQ2_0, I2_S)", dtype.name());
+                let error = self.source(entry).unsupported("a ternary type (TQ1_0, TQ2_0, I2_S)", dtype.name());
                 return Err(error.tensor(&entry.name));
             }
         };
@@ -260,11 +234,7 @@ impl Checkpoint {
 
     /// The scale at the beginning of the tail.
     fn i2s_scale(&self, entry: &Entry) -> Result<f32> {
-        let tail = self.source(entry).copy(
-            entry.offset + entry.bytes - entry.dtype.tail(),
-            4,
-            "an I2_S scale",
-        )?;
+        let tail = self.source(entry).copy(entry.offset + entry.bytes - entry.dtype.tail(), 4, "an I2_S scale")?;
         let scale = f32::from_le_bytes(tail.try_into().unwrap_or_default());
         decode::check_scale(scale).map_err(|error| self.undecodable(entry, 0, error))
     }
@@ -274,13 +244,10 @@ impl Checkpoint {
         let found = format!("{error}, at or after row {row}");
         match error {
             DecodeError::GroupScales { .. } => CheckpointError::group_scales(source.path(), found),
-            DecodeError::Size => source.unsupported(
-                format!("{} rows in whole blocks", entry.dtype),
-                format!("shape {:?}", entry.shape),
-            ),
-            DecodeError::Scale(_) | DecodeError::Code { .. } => {
-                source.malformed("trits with a scale", found)
+            DecodeError::Size => {
+                source.unsupported(format!("{} rows in whole blocks", entry.dtype), format!("shape {:?}", entry.shape))
             }
+            DecodeError::Scale(_) | DecodeError::Code { .. } => source.malformed("trits with a scale", found),
         }
         .tensor(&entry.name)
     }

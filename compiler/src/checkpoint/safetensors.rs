@@ -25,58 +25,29 @@ const METADATA_KEY: &str = "__metadata__";
 pub(crate) fn read(source: &Source, file: usize, catalog: &mut Catalog) -> Result<()> {
     let prefix = source.copy(0, 8, "the header's length")?;
     let header_bytes = u64::from_le_bytes(prefix.try_into().unwrap_or_default());
-    source.at_most(
-        "a safetensors header in bytes",
-        header_bytes,
-        MAX_HEADER_BYTES,
-    )?;
+    source.at_most("a safetensors header in bytes", header_bytes, MAX_HEADER_BYTES)?;
     let header = source.copy(8, header_bytes, "the header")?;
     let data = 8 + header_bytes;
 
     let mut tensors: Vec<_> = parse_header(source, &header)?.into_iter().collect();
     tensors.sort_by_key(|(_, tensor)| tensor.data_offsets);
     let mut covered = 0;
-    for (
-        name,
-        Tensor {
-            dtype,
-            shape,
-            data_offsets: [begin, end],
-        },
-    ) in tensors
-    {
+    for (name, Tensor { dtype, shape, data_offsets: [begin, end] }) in tensors {
         let Some(bytes) = end.checked_sub(begin) else {
-            return Err(source
-                .malformed("data_offsets in order", format!("[{begin}, {end}]"))
-                .tensor(&name));
+            return Err(source.malformed("data_offsets in order", format!("[{begin}, {end}]")).tensor(&name));
         };
         if begin != covered {
             let expected = format!("data that begins at {covered}, where the tensor before ends");
             return Err(source
-                .malformed(
-                    expected,
-                    format!("data_offsets [{begin}, {end}] (an overlap or a hole)"),
-                )
+                .malformed(expected, format!("data_offsets [{begin}, {end}] (an overlap or a hole)"))
                 .tensor(&name));
         }
         covered = end;
         let dtype = dtype_of(source, &name, &dtype)?;
         let Some(offset) = data.checked_add(begin) else {
-            return Err(source
-                .malformed("offsets within the file", format!("[{begin}, {end}]"))
-                .tensor(&name));
+            return Err(source.malformed("offsets within the file", format!("[{begin}, {end}]")).tensor(&name));
         };
-        catalog.push(
-            source,
-            Entry {
-                name,
-                dtype,
-                shape,
-                file,
-                offset,
-                bytes,
-            },
-        )?;
+        catalog.push(source, Entry { name, dtype, shape, file, offset, bytes })?;
     }
     // No overflow: the last entry was checked to end within the file, and without one `covered` is zero.
     if data + covered != source.len() {
@@ -87,11 +58,7 @@ pub(crate) fn read(source: &Source, file: usize, catalog: &mut Catalog) -> Resul
 }
 
 fn parse_header(source: &Source, header: &[u8]) -> Result<BTreeMap<String, Tensor>> {
-    let padding = header
-        .iter()
-        .rev()
-        .take_while(|&&byte| byte == b' ')
-        .count();
+    let padding = header.iter().rev().take_while(|&&byte| byte == b' ').count();
     let object = &header[..header.len() - padding];
     if !(object.starts_with(b"{") && object.ends_with(b"}")) {
         return Err(source.malformed(
@@ -100,10 +67,7 @@ fn parse_header(source: &Source, header: &[u8]) -> Result<BTreeMap<String, Tenso
         ));
     }
     let header: Header = serde_json::from_slice(object).map_err(|error| {
-        source.malformed(
-            "a header of tensors with dtype, shape and data_offsets",
-            format!("JSON where {error}"),
-        )
+        source.malformed("a header of tensors with dtype, shape and data_offsets", format!("JSON where {error}"))
     })?;
     Ok(header.0)
 }
@@ -111,18 +75,12 @@ fn parse_header(source: &Source, header: &[u8]) -> Result<BTreeMap<String, Tenso
 fn dtype_of(source: &Source, name: &str, dtype: &str) -> Result<Dtype> {
     use Dtype::{BF16, Bool, F16, F32, F64, I8, I16, I32, I64, U8};
     let known = [F64, F32, F16, BF16, I8, U8, I16, I32, I64, Bool];
-    known
-        .into_iter()
-        .find(|known| known.name() == dtype)
-        .ok_or_else(|| {
-            let names: Vec<_> = known.map(Dtype::name).into();
-            source
-                .unsupported(
-                    format!("a dtype of {}", names.join(", ")),
-                    format!("unsupported dtype {dtype:?}"),
-                )
-                .tensor(name)
-        })
+    known.into_iter().find(|known| known.name() == dtype).ok_or_else(|| {
+        let names: Vec<_> = known.map(Dtype::name).into();
+        source
+            .unsupported(format!("a dtype of {}", names.join(", ")), format!("unsupported dtype {dtype:?}"))
+            .tensor(name)
+    })
 }
 
 #[derive(Deserialize)]
@@ -165,9 +123,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
                 continue;
             }
             if tensors.len() as u64 >= MAX_TENSORS {
-                return Err(A::Error::custom(format_args!(
-                    "there are more than {MAX_TENSORS} tensors"
-                )));
+                return Err(A::Error::custom(format_args!("there are more than {MAX_TENSORS} tensors")));
             }
             tensors.insert(key, access.next_value()?);
         }

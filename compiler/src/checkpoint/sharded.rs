@@ -30,10 +30,7 @@ pub(crate) fn read(path: &Path, access: Access, catalog: &mut Catalog) -> Result
     index.at_most("an index in bytes", index.len(), MAX_INDEX_BYTES)?;
     let text = index.copy(0, index.len(), "the index")?;
     let Index { weight_map } = serde_json::from_slice(&text).map_err(|error| {
-        index.malformed(
-            "an index with a weight_map of tensor name to shard name",
-            format!("JSON where {error}"),
-        )
+        index.malformed("an index with a weight_map of tensor name to shard name", format!("JSON where {error}"))
     })?;
 
     let mut shards: Vec<&str> = weight_map.values().map(String::as_str).collect();
@@ -42,10 +39,7 @@ pub(crate) fn read(path: &Path, access: Access, catalog: &mut Catalog) -> Result
     index.at_most("a number of shards", shards.len() as u64, MAX_SHARDS)?;
     for shard in &shards {
         if !is_plain_file_name(shard) {
-            return Err(index.malformed(
-                "shards that are plain names of files beside the index",
-                format!("{shard:?}"),
-            ));
+            return Err(index.malformed("shards that are plain names of files beside the index", format!("{shard:?}")));
         }
     }
 
@@ -56,17 +50,12 @@ pub(crate) fn read(path: &Path, access: Access, catalog: &mut Catalog) -> Result
         let first = catalog.entries.len();
         safetensors::read(&source, file, catalog)?;
         for entry in &catalog.entries[first..] {
-            if weight_map
-                .get(&entry.name)
-                .is_none_or(|mapped| mapped != shard)
-            {
+            if weight_map.get(&entry.name).is_none_or(|mapped| mapped != shard) {
                 let found = match weight_map.get(&entry.name) {
                     Some(mapped) => format!("the index says {mapped:?}"),
                     None => "the index does not know it".to_owned(),
                 };
-                return Err(source
-                    .malformed(format!("the index to place it in {shard:?}"), found)
-                    .tensor(&entry.name));
+                return Err(source.malformed(format!("the index to place it in {shard:?}"), found).tensor(&entry.name));
             }
         }
         sources.push(source);
@@ -76,24 +65,13 @@ pub(crate) fn read(path: &Path, access: Access, catalog: &mut Catalog) -> Result
 }
 
 /// Every tensor that a shard has is in the map by now; what remains is the map's tensors that no shard has.
-fn refuse_absent(
-    index: &Source,
-    weight_map: &BTreeMap<String, String>,
-    catalog: &Catalog,
-) -> Result<()> {
-    let mut present: Vec<&str> = catalog
-        .entries
-        .iter()
-        .map(|entry| entry.name.as_str())
-        .collect();
+fn refuse_absent(index: &Source, weight_map: &BTreeMap<String, String>, catalog: &Catalog) -> Result<()> {
+    let mut present: Vec<&str> = catalog.entries.iter().map(|entry| entry.name.as_str()).collect();
     present.sort_unstable();
     for (name, shard) in weight_map {
         if present.binary_search(&name.as_str()).is_err() {
             return Err(index
-                .malformed(
-                    format!("it in shard {shard:?}, as the index says"),
-                    "no such tensor there",
-                )
+                .malformed(format!("it in shard {shard:?}, as the index says"), "no such tensor there")
                 .tensor(name));
         }
     }
@@ -102,7 +80,8 @@ fn refuse_absent(
 
 fn is_plain_file_name(name: &str) -> bool {
     let mut components = Path::new(name).components();
-    let single = matches!((components.next(), components.next()), (Some(Component::Normal(only)), None) if only == name);
+    let single =
+        matches!((components.next(), components.next()), (Some(Component::Normal(only)), None) if only == name);
     single && !name.contains(['/', '\\', ':']) && !name.chars().any(char::is_control)
 }
 
@@ -139,8 +118,6 @@ impl<'de> Visitor<'de> for IndexVisitor {
                 return Err(A::Error::custom(format_args!("key {key:?} occurs twice")));
             }
         }
-        weight_map
-            .map(|weight_map| Index { weight_map })
-            .ok_or_else(|| A::Error::missing_field("weight_map"))
+        weight_map.map(|weight_map| Index { weight_map }).ok_or_else(|| A::Error::missing_field("weight_map"))
     }
 }

@@ -60,20 +60,11 @@ impl Source {
     pub(crate) fn open(path: &Path, access: Access) -> Result<Self> {
         let refuse = |source| CheckpointError::io(path, "open", source);
         if !fs::metadata(path).map_err(refuse)?.is_file() {
-            return Err(refuse(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "not a regular file",
-            )));
+            return Err(refuse(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
         }
         let file = File::open(path).map_err(refuse)?;
         let metadata = file.metadata().map_err(refuse)?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            len: metadata.len(),
-            modified: metadata.modified().ok(),
-            access,
-        })
+        Ok(Self { path: path.to_owned(), file, len: metadata.len(), modified: metadata.modified().ok(), access })
     }
 
     /// The path it was opened by.
@@ -94,8 +85,7 @@ impl Source {
     /// A private copy of a range: what is validated once and used later is read this way, never twice from a map.
     pub(crate) fn copy(&self, offset: u64, len: u64, what: &str) -> Result<Vec<u8>> {
         self.check(offset, len, what)?;
-        read_range(&self.file, offset, len)
-            .map_err(|source| CheckpointError::io(&self.path, "read", source))
+        read_range(&self.file, offset, len).map_err(|source| CheckpointError::io(&self.path, "read", source))
     }
 
     /// A range in the way that the caller of the checkpoint chose.
@@ -104,8 +94,8 @@ impl Source {
             return Ok(Bytes(Holding::Owned(self.copy(offset, len, what)?)));
         }
         self.check(offset, len, what)?;
-        let map = Map::range(&self.file, offset, len)
-            .map_err(|source| CheckpointError::io(&self.path, "map", source))?;
+        let map =
+            Map::range(&self.file, offset, len).map_err(|source| CheckpointError::io(&self.path, "map", source))?;
         Ok(Bytes(Holding::Mapped(map)))
     }
 
@@ -115,40 +105,24 @@ impl Source {
             let found = format!("a file that ends at byte {} (truncated?)", self.len);
             return Err(CheckpointError::malformed(&self.path, expected, found));
         }
-        let now = self
-            .file
-            .metadata()
-            .map_err(|source| CheckpointError::io(&self.path, "stat", source))?;
+        let now = self.file.metadata().map_err(|source| CheckpointError::io(&self.path, "stat", source))?;
         if now.len() != self.len || now.modified().ok() != self.modified {
-            let changed =
-                io::Error::other("the file was changed by someone else while it was being read");
+            let changed = io::Error::other("the file was changed by someone else while it was being read");
             return Err(CheckpointError::io(&self.path, "read", changed));
         }
         Ok(())
     }
 
-    pub(crate) fn malformed(
-        &self,
-        expected: impl Into<Text>,
-        found: impl Into<Text>,
-    ) -> CheckpointError {
+    pub(crate) fn malformed(&self, expected: impl Into<Text>, found: impl Into<Text>) -> CheckpointError {
         CheckpointError::malformed(&self.path, expected, found)
     }
 
-    pub(crate) fn unsupported(
-        &self,
-        expected: impl Into<Text>,
-        found: impl Into<Text>,
-    ) -> CheckpointError {
+    pub(crate) fn unsupported(&self, expected: impl Into<Text>, found: impl Into<Text>) -> CheckpointError {
         CheckpointError::unsupported(&self.path, expected, found)
     }
 
     /// Refuses a count or size above its limit.
     pub(crate) fn at_most(&self, what: &str, found: u64, limit: u64) -> Result<()> {
-        if found > limit {
-            Err(CheckpointError::limit(&self.path, what, limit, found))
-        } else {
-            Ok(())
-        }
+        if found > limit { Err(CheckpointError::limit(&self.path, what, limit, found)) } else { Ok(()) }
     }
 }

@@ -72,12 +72,7 @@ impl Word for u16 {
     fn quad(raw: &[[u8; 2]; 4]) -> [Self; 4] {
         let [[a, b], [c, d], [e, f], [g, h]] = *raw;
         let word = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        [
-            word as u16,
-            (word >> 16) as u16,
-            (word >> 32) as u16,
-            (word >> 48) as u16,
-        ]
+        [word as u16, (word >> 16) as u16, (word >> 32) as u16, (word >> 48) as u16]
     }
     #[inline(always)]
     fn low_bytes([a, b, c, d]: [Self; 4]) -> u32 {
@@ -171,18 +166,10 @@ impl Element for F16 {
         // A normal number moves its fraction up by 13 and its exponent's bias from 15 to 127; infinity and NaN move to the exponent of
         // all ones. A subnormal is its integer times 2^-24: an integer's conversion never meets a subnormal f32, which some machines
         // multiply slowly.
-        let bias = if magnitude >= u32::from(Self::INFINITY) {
-            224 << 23
-        } else {
-            112 << 23
-        };
+        let bias = if magnitude >= u32::from(Self::INFINITY) { 224 << 23 } else { 112 << 23 };
         let normal = f32::from_bits((magnitude << 13) + bias);
         let subnormal = magnitude as i32 as f32 * f32::from_bits(103 << 23);
-        let value = if magnitude < u32::from(Self::MIN_NORMAL) {
-            subnormal
-        } else {
-            normal
-        };
+        let value = if magnitude < u32::from(Self::MIN_NORMAL) { subnormal } else { normal };
         f32::from_bits(value.to_bits() | (u32::from(bits & 0x8000) << 16))
     }
 }
@@ -213,10 +200,7 @@ mod tests {
                 "{bits:#06x}"
             );
             let (ours, theirs) = (Bf16::value(bits), bf16::from_bits(bits).to_f32());
-            assert!(
-                ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(),
-                "{bits:#06x}"
-            );
+            assert!(ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(), "{bits:#06x}");
         }
     }
 

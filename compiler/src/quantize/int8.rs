@@ -74,23 +74,12 @@ pub fn int8_rows(
             let from = task * TASK_ROWS * cols;
             let found = with_element!(latent.dtype(), E => first_non_finite::<E>(&bytes[task * TASK_ROWS * stride..]));
             let (at, value) = found.map_or((from, f32::NAN), |(at, value)| (from + at, value));
-            return Err(QuantizeError::NonFinite {
-                row: first + at / cols,
-                col: at % cols,
-                value,
-            });
+            return Err(QuantizeError::NonFinite { row: first + at / cols, col: at % cols, value });
         };
         total.add(squares);
     }
-    let relative_rms = if total.weight > 0.0 {
-        (total.error / total.weight).sqrt()
-    } else {
-        0.0
-    };
-    Ok(Int8Error {
-        relative_rms,
-        max_abs: total.max_abs,
-    })
+    let relative_rms = if total.weight > 0.0 { (total.error / total.weight).sqrt() } else { 0.0 };
+    Ok(Int8Error { relative_rms, max_abs: total.max_abs })
 }
 
 impl Squares {
@@ -98,11 +87,7 @@ impl Squares {
     fn add(&mut self, other: Squares) {
         self.error += other.error;
         self.weight += other.weight;
-        self.max_abs = if other.max_abs > self.max_abs {
-            other.max_abs
-        } else {
-            self.max_abs
-        };
+        self.max_abs = if other.max_abs > self.max_abs { other.max_abs } else { self.max_abs };
     }
 }
 
@@ -122,11 +107,8 @@ impl<E: Element> WithSimd for Rows<'_, E> {
     fn with_simd<S: Simd>(self, _: S) -> Option<Squares> {
         let mut total = Squares::default();
         let cols = self.out.len() / self.scales.len();
-        for ((row, out), scale) in self
-            .bytes
-            .chunks_exact(self.stride)
-            .zip(self.out.chunks_exact_mut(cols))
-            .zip(self.scales)
+        for ((row, out), scale) in
+            self.bytes.chunks_exact(self.stride).zip(self.out.chunks_exact_mut(cols)).zip(self.scales)
         {
             let row = E::Word::slice(row);
             let largest = largest_magnitude::<E>(row);
@@ -148,11 +130,7 @@ fn largest_magnitude<E: Element>(row: &[<E::Word as Word>::Raw]) -> E::Word {
     let mut largest = E::Word::ZERO;
     for &raw in row {
         let magnitude = E::Word::load(raw).magnitude();
-        largest = if magnitude > largest {
-            magnitude
-        } else {
-            largest
-        };
+        largest = if magnitude > largest { magnitude } else { largest };
     }
     largest
 }
@@ -168,19 +146,11 @@ fn quantise<E: Element>(row: &[<E::Word as Word>::Raw], scale: f32, out: &mut [i
             let one = quantise_one::<E>(row[lane], scale, &mut out[lane]);
             error[lane] += one.error;
             weight[lane] += one.weight;
-            max_abs[lane] = if one.max_abs > max_abs[lane] {
-                one.max_abs
-            } else {
-                max_abs[lane]
-            };
+            max_abs[lane] = if one.max_abs > max_abs[lane] { one.max_abs } else { max_abs[lane] };
         }
     }
     for lane in 0..LANES {
-        lanes[lane] = Squares {
-            error: error[lane],
-            weight: weight[lane],
-            max_abs: max_abs[lane],
-        };
+        lanes[lane] = Squares { error: error[lane], weight: weight[lane], max_abs: max_abs[lane] };
     }
     for ((&raw, out), lane) in row_tail.iter().zip(out_tail).zip(&mut lanes) {
         lane.add(quantise_one::<E>(raw, scale, out));
@@ -205,9 +175,5 @@ fn quantise_one<E: Element>(raw: <E::Word as Word>::Raw, scale: f32, out: &mut i
     *out = rounded.to_bits() as i8;
     let weight = f64::from(value);
     let error = (weight - f64::from(rounded - INTEGER) * f64::from(scale)).abs();
-    Squares {
-        error: error * error,
-        weight: weight * weight,
-        max_abs: error,
-    }
+    Squares { error: error * error, weight: weight * weight, max_abs: error }
 }

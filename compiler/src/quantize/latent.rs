@@ -73,29 +73,12 @@ pub(super) use with_element;
 
 impl<'a> Latent<'a> {
     /// A view of `bytes`, which must be exactly `rows × cols` elements; neither may be zero.
-    pub fn new(
-        bytes: &'a [u8],
-        rows: usize,
-        cols: usize,
-        dtype: Dtype,
-    ) -> Result<Self, QuantizeError> {
-        let expected = rows
-            .checked_mul(cols)
-            .and_then(|n| n.checked_mul(dtype.size()));
+    pub fn new(bytes: &'a [u8], rows: usize, cols: usize, dtype: Dtype) -> Result<Self, QuantizeError> {
+        let expected = rows.checked_mul(cols).and_then(|n| n.checked_mul(dtype.size()));
         if rows == 0 || cols == 0 || expected != Some(bytes.len()) {
-            return Err(QuantizeError::Shape {
-                rows,
-                cols,
-                dtype,
-                found: bytes.len(),
-            });
+            return Err(QuantizeError::Shape { rows, cols, dtype, found: bytes.len() });
         }
-        Ok(Latent {
-            bytes,
-            rows,
-            cols,
-            dtype,
-        })
+        Ok(Latent { bytes, rows, cols, dtype })
     }
 
     /// Number of rows (outputs).
@@ -120,11 +103,7 @@ impl<'a> Latent<'a> {
     pub fn row_bytes(&self, rows: Range<usize>) -> Result<&'a [u8], QuantizeError> {
         let stride = self.cols * self.dtype.size();
         if rows.start > rows.end || rows.end > self.rows {
-            return Err(QuantizeError::Rows {
-                start: rows.start,
-                end: rows.end,
-                rows: self.rows,
-            });
+            return Err(QuantizeError::Rows { start: rows.start, end: rows.end, rows: self.rows });
         }
         Ok(&self.bytes[rows.start * stride..rows.end * stride])
     }
@@ -132,12 +111,7 @@ impl<'a> Latent<'a> {
     /// One element as f32, exactly. For messages and tests; it panics outside the matrix.
     #[must_use]
     pub fn value(&self, row: usize, col: usize) -> f32 {
-        assert!(
-            row < self.rows && col < self.cols,
-            "({row}, {col}) lies outside {}×{}",
-            self.rows,
-            self.cols
-        );
+        assert!(row < self.rows && col < self.cols, "({row}, {col}) lies outside {}×{}", self.rows, self.cols);
         with_element!(self.dtype, E => {
             E::value(Word::load(<E as Element>::Word::slice(self.bytes)[row * self.cols + col]))
         })
@@ -148,10 +122,7 @@ impl<'a> Latent<'a> {
         let expected = rows.len() * self.cols;
         let bytes = self.row_bytes(rows)?;
         if out.len() != expected {
-            return Err(QuantizeError::Output {
-                expected,
-                found: out.len(),
-            });
+            return Err(QuantizeError::Output { expected, found: out.len() });
         }
         with_element!(self.dtype, E => pulp::Arch::new().dispatch(Convert::<E>(bytes, out, PhantomData)));
         Ok(())
@@ -173,11 +144,8 @@ impl<E: Element> WithSimd for Convert<'_, E> {
 
 /// The first NaN or infinity of `bytes`, in order, as an index and its value.
 pub(super) fn first_non_finite<E: Element>(bytes: &[u8]) -> Option<(usize, f32)> {
-    E::Word::slice(bytes)
-        .iter()
-        .enumerate()
-        .find_map(|(index, &raw)| {
-            let word = E::Word::load(raw);
-            (word.magnitude() >= E::INFINITY).then(|| (index, E::value(word)))
-        })
+    E::Word::slice(bytes).iter().enumerate().find_map(|(index, &raw)| {
+        let word = E::Word::load(raw);
+        (word.magnitude() >= E::INFINITY).then(|| (index, E::value(word)))
+    })
 }

@@ -49,11 +49,7 @@ pub(super) fn ternarise<T: Word, const TALLY: bool>(
 fn dense<T: Word>(raw: &[T::Raw], threshold: T, out: &mut [i8]) -> GroupCounts {
     for (out, &raw) in out.iter_mut().zip(raw) {
         let word = T::load(raw);
-        *out = low_byte(if word.magnitude() >= threshold {
-            word.sign()
-        } else {
-            T::ZERO
-        });
+        *out = low_byte(if word.magnitude() >= threshold { word.sign() } else { T::ZERO });
     }
     GroupCounts::default()
 }
@@ -109,12 +105,7 @@ fn split<T: Word, const M: usize>(raw: &[[T::Raw; M]; WIDTH], words: &mut [[T; W
 fn join<T: Word, const M: usize>(trits: &[[T; WIDTH]; M], out: &mut [[i8; M]; WIDTH]) {
     for g in 0..WIDTH {
         for (i, out) in out[g].as_chunks_mut::<4>().0.iter_mut().enumerate() {
-            let quad = [
-                trits[4 * i][g],
-                trits[4 * i + 1][g],
-                trits[4 * i + 2][g],
-                trits[4 * i + 3][g],
-            ];
+            let quad = [trits[4 * i][g], trits[4 * i + 1][g], trits[4 * i + 2][g], trits[4 * i + 3][g]];
             *out = T::low_bytes(quad).to_le_bytes().map(|byte| byte as i8);
         }
     }
@@ -145,11 +136,7 @@ fn rank_fixed<T: Word, const M: usize, const TALLY: bool>(
                 }
             }
             let keep = rank < n;
-            trits[k][g] = if keep & (mine >= threshold) {
-                words[k][g].sign()
-            } else {
-                T::ZERO
-            };
+            trits[k][g] = if keep & (mine >= threshold) { words[k][g].sign() } else { T::ZERO };
             if TALLY {
                 least_kept = least(least_kept, if keep { mine } else { T::MAX });
                 most_removed = most(most_removed, if keep { T::ZERO } else { mine });
@@ -158,9 +145,7 @@ fn rank_fixed<T: Word, const M: usize, const TALLY: bool>(
         if TALLY {
             // The removed weights are the smallest, so a group has more than N non-zeros exactly when its largest removed one is one.
             violated = violated.minus(T::ones(most_removed >= threshold));
-            tied = tied.minus(T::ones(
-                (most_removed >= threshold) & (most_removed == least_kept),
-            ));
+            tied = tied.minus(T::ones((most_removed >= threshold) & (most_removed == least_kept)));
         }
     }
     (violated, tied)
@@ -180,13 +165,7 @@ type Planes<T> = [[T; WIDTH]; MAX_M];
 
 /// Any M up to [`MAX_M`].
 #[inline(always)]
-fn any<T: Word, const TALLY: bool>(
-    raw: &[T::Raw],
-    n: T,
-    m: usize,
-    threshold: T,
-    out: &mut [i8],
-) -> GroupCounts {
+fn any<T: Word, const TALLY: bool>(raw: &[T::Raw], n: T, m: usize, threshold: T, out: &mut [i8]) -> GroupCounts {
     let mut counts = GroupCounts::default();
     let (mut words, mut trits) = ([[T::ZERO; WIDTH]; MAX_M], [[T::ZERO; WIDTH]; MAX_M]);
     for (raw, out) in raw.chunks(m * WIDTH).zip(out.chunks_mut(m * WIDTH)) {
@@ -222,8 +201,7 @@ fn rank_any<T: Word, const TALLY: bool>(
         let mut rank = [T::ZERO; WIDTH];
         for j in 0..k {
             for g in 0..WIDTH {
-                rank[g] =
-                    rank[g].minus(T::ones(words[j][g].magnitude() >= words[k][g].magnitude()));
+                rank[g] = rank[g].minus(T::ones(words[j][g].magnitude() >= words[k][g].magnitude()));
             }
         }
         for j in k + 1..m {
@@ -234,11 +212,7 @@ fn rank_any<T: Word, const TALLY: bool>(
         for g in 0..WIDTH {
             let mine = words[k][g].magnitude();
             let keep = rank[g] < n;
-            trits[k][g] = if keep & (mine >= threshold) {
-                words[k][g].sign()
-            } else {
-                T::ZERO
-            };
+            trits[k][g] = if keep & (mine >= threshold) { words[k][g].sign() } else { T::ZERO };
             if TALLY {
                 least_kept[g] = least(least_kept[g], if keep { mine } else { T::MAX });
                 most_removed[g] = most(most_removed[g], if keep { T::ZERO } else { mine });
@@ -249,9 +223,7 @@ fn rank_any<T: Word, const TALLY: bool>(
     if TALLY {
         for g in 0..WIDTH {
             violated = violated.minus(T::ones(most_removed[g] >= threshold));
-            tied = tied.minus(T::ones(
-                (most_removed[g] >= threshold) & (most_removed[g] == least_kept[g]),
-            ));
+            tied = tied.minus(T::ones((most_removed[g] >= threshold) & (most_removed[g] == least_kept[g])));
         }
     }
     (violated, tied)

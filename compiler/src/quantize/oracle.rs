@@ -11,30 +11,17 @@ pub fn scale(weights: &[f32], cols: usize) -> f32 {
         let mut sum = 0.0;
         for row in block.chunks(cols) {
             let mut lanes: Vec<f64> = (0..LANES)
-                .map(|j| {
-                    row.iter()
-                        .skip(j)
-                        .step_by(LANES)
-                        .fold(0.0, |sum, w| sum + f64::from(w.abs()))
-                })
+                .map(|j| row.iter().skip(j).step_by(LANES).fold(0.0, |sum, w| sum + f64::from(w.abs())))
                 .collect();
             while lanes.len() > 1 {
                 let upper = lanes.split_off(lanes.len() / 2);
-                lanes = lanes
-                    .iter()
-                    .zip(upper)
-                    .map(|(low, high)| low + high)
-                    .collect();
+                lanes = lanes.iter().zip(upper).map(|(low, high)| low + high).collect();
             }
             sum += lanes[0];
         }
         total += sum;
     }
-    if total == 0.0 {
-        0.0
-    } else {
-        ((total / weights.len() as f64) as f32).max(MIN_SCALE)
-    }
+    if total == 0.0 { 0.0 } else { ((total / weights.len() as f64) as f32).max(MIN_SCALE) }
 }
 
 /// The trits of whole rows: round, clamp, and keep the `n` largest `|w|` of every `m`, the lower index first among equals.

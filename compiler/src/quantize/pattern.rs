@@ -27,10 +27,7 @@ impl Nm {
         if n < 1 || n > m || m > MAX_M {
             return Err(QuantizeError::Pattern { n, m });
         }
-        Ok(Nm {
-            n: n as u8,
-            m: m as u8,
-        })
+        Ok(Nm { n: n as u8, m: m as u8 })
     }
 
     /// How many of a group may be non-zero.

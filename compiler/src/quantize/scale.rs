@@ -55,11 +55,7 @@ pub enum PartScale {
 pub fn part_scale(latent: &Latent<'_>, rows: Range<usize>) -> Result<PartScale, QuantizeError> {
     let bytes = latent.row_bytes(rows.clone())?;
     if bytes.is_empty() {
-        return Err(QuantizeError::Rows {
-            start: rows.start,
-            end: rows.end,
-            rows: latent.rows(),
-        });
+        return Err(QuantizeError::Rows { start: rows.start, end: rows.end, rows: latent.rows() });
     }
     let stride = latent.cols() * latent.dtype().size();
     let blocks: Vec<f64> = bytes
@@ -68,13 +64,8 @@ pub fn part_scale(latent: &Latent<'_>, rows: Range<usize>) -> Result<PartScale, 
         .collect();
     if let Some(index) = blocks.iter().position(|sum| !sum.is_finite()) {
         let from = index * BLOCK_ROWS * stride;
-        if let Some((at, value)) =
-            with_element!(latent.dtype(), E => first_non_finite::<E>(&bytes[from..]))
-        {
-            let (row, col) = (
-                rows.start + index * BLOCK_ROWS + at / latent.cols(),
-                at % latent.cols(),
-            );
+        if let Some((at, value)) = with_element!(latent.dtype(), E => first_non_finite::<E>(&bytes[from..])) {
+            let (row, col) = (rows.start + index * BLOCK_ROWS + at / latent.cols(), at % latent.cols());
             return Err(QuantizeError::NonFinite { row, col, value });
         }
     }
@@ -88,11 +79,7 @@ pub fn part_scale(latent: &Latent<'_>, rows: Range<usize>) -> Result<PartScale, 
 
 /// Steps 1 to 4 for one block.
 fn sum_block<E: Element>(bytes: &[u8], stride: usize) -> f64 {
-    pulp::Arch::new().dispatch(SumBlock::<E> {
-        bytes,
-        stride,
-        element: PhantomData,
-    })
+    pulp::Arch::new().dispatch(SumBlock::<E> { bytes, stride, element: PhantomData })
 }
 
 struct SumBlock<'a, E> {

@@ -115,10 +115,7 @@ impl Stats {
         self.tied_groups += tied_groups;
         self.near_threshold += near_threshold;
         self.subnormal += subnormal;
-        for (mine, theirs) in [
-            (&mut self.histogram, histogram),
-            (&mut self.removed_histogram, removed_histogram),
-        ] {
+        for (mine, theirs) in [(&mut self.histogram, histogram), (&mut self.removed_histogram, removed_histogram)] {
             for (mine, theirs) in mine.iter_mut().zip(theirs) {
                 *mine += theirs;
             }
@@ -139,9 +136,7 @@ impl Default for Tally {
         let pairs = vec![0; CODES * CODES].into_boxed_slice();
         Tally {
             stats: Stats::default(),
-            pairs: pairs
-                .try_into()
-                .unwrap_or_else(|_| unreachable!("allocated with this length")),
+            pairs: pairs.try_into().unwrap_or_else(|_| unreachable!("allocated with this length")),
             counted: 0,
         }
     }
@@ -188,10 +183,7 @@ impl Tally {
         let mut codes = [0u8; PIECE];
         let (mut ones, mut minus, mut kept, mut kept_minus, mut near, mut subnormal) =
             (zero, zero, zero, zero, zero, zero);
-        let (near_span, subnormal_span) = (
-            bounds.beyond.minus(bounds.near),
-            E::MIN_NORMAL.minus(E::Word::truncate(1)),
-        );
+        let (near_span, subnormal_span) = (bounds.beyond.minus(bounds.near), E::MIN_NORMAL.minus(E::Word::truncate(1)));
         for ((&raw, &trit), code) in raw.iter().zip(trits).zip(&mut codes) {
             let word = E::Word::load(raw);
             let magnitude = word.magnitude();
@@ -203,9 +195,7 @@ impl Tally {
             kept = kept.minus(E::Word::ones(stays));
             kept_minus = kept_minus.minus(E::Word::ones(stays & negative));
             near = near.minus(E::Word::ones(magnitude.minus(bounds.near) < near_span));
-            subnormal = subnormal.minus(E::Word::ones(
-                magnitude.minus(E::Word::truncate(1)) < subnormal_span,
-            ));
+            subnormal = subnormal.minus(E::Word::ones(magnitude.minus(E::Word::truncate(1)) < subnormal_span));
             *code = if one & !stays { REMOVED as u8 } else { 0 };
         }
         for (&raw, code) in raw.iter().zip(&mut codes) {
@@ -287,10 +277,6 @@ fn bin(normalised: f32) -> u8 {
     const INTEGER: f32 = 8_388_608.0;
     let bin = (normalised * BINS_PER_UNIT).floor();
     let bin = if bin < -MIDDLE { -MIDDLE } else { bin };
-    let bin = if bin > MIDDLE - 1.0 {
-        MIDDLE - 1.0
-    } else {
-        bin
-    };
+    let bin = if bin > MIDDLE - 1.0 { MIDDLE - 1.0 } else { bin };
     ((bin + (INTEGER + MIDDLE)).to_bits() as u8) & (BINS - 1) as u8
 }

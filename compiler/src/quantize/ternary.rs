@@ -81,12 +81,7 @@ impl Ternariser {
     }
 
     /// Like [`Ternariser::rows`], on the current rayon pool.
-    pub fn part(
-        &self,
-        latent: &Latent<'_>,
-        rows: Range<usize>,
-        trits: &mut [i8],
-    ) -> Result<(), QuantizeError> {
+    pub fn part(&self, latent: &Latent<'_>, rows: Range<usize>, trits: &mut [i8]) -> Result<(), QuantizeError> {
         let bytes = self.check(latent, rows, trits)?;
         let task = self.task(latent);
         trits
@@ -105,20 +100,17 @@ impl Ternariser {
     ) -> Result<Stats, QuantizeError> {
         let bytes = self.check(latent, rows, trits)?;
         let task = self.task(latent);
-        let tallies = trits
-            .par_chunks_mut(task)
-            .zip(bytes.par_chunks(task * self.dtype.size()))
-            .with_min_len(4)
-            .fold(Tally::default, |mut tally, (trits, bytes)| {
+        let tallies = trits.par_chunks_mut(task).zip(bytes.par_chunks(task * self.dtype.size())).with_min_len(4).fold(
+            Tally::default,
+            |mut tally, (trits, bytes)| {
                 self.run(bytes, trits, Some(&mut tally));
                 tally
-            });
-        Ok(tallies
-            .map(Tally::finish)
-            .reduce(Stats::default, |mut sum, stats| {
-                sum.merge(&stats);
-                sum
-            }))
+            },
+        );
+        Ok(tallies.map(Tally::finish).reduce(Stats::default, |mut sum, stats| {
+            sum.merge(&stats);
+            sum
+        }))
     }
 
     /// Whole rows of about [`TASK`] weights.
@@ -126,34 +118,17 @@ impl Ternariser {
         (TASK / latent.cols()).max(1) * latent.cols()
     }
 
-    fn check<'a>(
-        &self,
-        latent: &Latent<'a>,
-        rows: Range<usize>,
-        trits: &[i8],
-    ) -> Result<&'a [u8], QuantizeError> {
+    fn check<'a>(&self, latent: &Latent<'a>, rows: Range<usize>, trits: &[i8]) -> Result<&'a [u8], QuantizeError> {
         if latent.dtype() != self.dtype {
-            return Err(QuantizeError::Dtype {
-                expected: self.dtype,
-                found: latent.dtype(),
-            });
+            return Err(QuantizeError::Dtype { expected: self.dtype, found: latent.dtype() });
         }
-        if let Some(pattern) = self
-            .pattern
-            .filter(|nm| !latent.cols().is_multiple_of(nm.m()))
-        {
-            return Err(QuantizeError::Group {
-                cols: latent.cols(),
-                pattern,
-            });
+        if let Some(pattern) = self.pattern.filter(|nm| !latent.cols().is_multiple_of(nm.m())) {
+            return Err(QuantizeError::Group { cols: latent.cols(), pattern });
         }
         let expected = rows.len() * latent.cols();
         let bytes = latent.row_bytes(rows)?;
         if trits.len() != expected {
-            return Err(QuantizeError::Output {
-                expected,
-                found: trits.len(),
-            });
+            return Err(QuantizeError::Output { expected, found: trits.len() });
         }
         Ok(bytes)
     }
@@ -195,12 +170,7 @@ impl<E: Element> WithSimd for Trits<'_, E> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let threshold = E::Word::truncate(self.plan.threshold);
-        mask::ternarise::<E::Word, false>(
-            E::Word::slice(self.bytes),
-            self.plan.pattern,
-            threshold,
-            self.trits,
-        );
+        mask::ternarise::<E::Word, false>(E::Word::slice(self.bytes), self.plan.pattern, threshold, self.trits);
     }
 }
 
@@ -218,30 +188,17 @@ impl<E: Element> WithSimd for TritsAndTally<'_, E> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let plan = self.plan;
-        let [threshold, near, beyond] =
-            [plan.threshold, plan.near, plan.beyond].map(E::Word::truncate);
+        let [threshold, near, beyond] = [plan.threshold, plan.near, plan.beyond].map(E::Word::truncate);
         // Pieces of whole blocks that stay in the first-level cache between the two passes.
         let m = plan.pattern.map_or(1, Nm::m);
         let block = m * mask::WIDTH;
         let piece = PIECE / block * block;
-        for (raw, trits) in E::Word::slice(self.bytes)
-            .chunks(piece)
-            .zip(self.trits.chunks_mut(piece))
-        {
+        for (raw, trits) in E::Word::slice(self.bytes).chunks(piece).zip(self.trits.chunks_mut(piece)) {
             let counts = mask::ternarise::<E::Word, true>(raw, plan.pattern, threshold, trits);
             if plan.pattern.is_some() {
                 self.tally.add_groups(raw.len() / m, counts);
             }
-            self.tally.count::<E>(
-                raw,
-                trits,
-                plan.inverse,
-                Bounds {
-                    threshold,
-                    near,
-                    beyond,
-                },
-            );
+            self.tally.count::<E>(raw, trits, plan.inverse, Bounds { threshold, near, beyond });
         }
     }
 }
@@ -256,22 +213,12 @@ mod tests {
         let cols = 5040; // a multiple of every M but 11 and 13
         let bytes: Vec<u8> = (0..(cols * size) as u32)
             .map(|i| {
-                (i.wrapping_mul(0x9e37_79b9) >> 24) as u8
-                    & if i as usize % size == size - 1 {
-                        0xbf
-                    } else {
-                        0xff
-                    }
+                (i.wrapping_mul(0x9e37_79b9) >> 24) as u8 & if i as usize % size == size - 1 { 0xbf } else { 0xff }
             })
             .collect();
-        for (n, m) in (1..=16usize)
-            .flat_map(|m| [(1, m), (m.div_ceil(2), m), (m, m)])
-            .filter(|(_, m)| cols % m == 0)
-        {
+        for (n, m) in (1..=16usize).flat_map(|m| [(1, m), (m.div_ceil(2), m), (m, m)]).filter(|(_, m)| cols % m == 0) {
             let nm = Nm::new(n, m).ok();
-            let Ok(plan) = Ternariser::new(dtype, 1e-3, nm) else {
-                panic!("{n}:{m}")
-            };
+            let Ok(plan) = Ternariser::new(dtype, 1e-3, nm) else { panic!("{n}:{m}") };
             let run = |wide: bool| {
                 let (mut trits, mut tally) = (vec![9; cols], Tally::default());
                 let op = TritsAndTally {

@@ -1,9 +1,6 @@
 //! Checkpoints: real ones read right, and hand-built hostile ones refused with the words that matter.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot set itself up has failed"
-)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
 mod folders;
 mod gguf;

@@ -7,9 +7,7 @@ use sbnc::checkpoint::{Access, Checkpoint, CheckpointError, ErrorKind, Options, 
 
 /// An empty folder of this name, under the target folder.
 pub(crate) fn scratch(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join("checkpoint")
-        .join(name);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("checkpoint").join(name);
     if folder.exists() {
         std::fs::remove_dir_all(&folder).unwrap();
     }
@@ -28,16 +26,10 @@ pub(crate) fn open(path: &Path) -> Result<Checkpoint, CheckpointError> {
 }
 
 pub(crate) fn preferring(prefer: Prefer) -> Options {
-    Options {
-        prefer,
-        ..Options::default()
-    }
+    Options { prefer, ..Options::default() }
 }
 
-pub(crate) const COPYING: Options = Options {
-    access: Access::Read,
-    prefer: Prefer::Auto,
-};
+pub(crate) const COPYING: Options = Options { access: Access::Read, prefer: Prefer::Auto };
 
 /// Asserts that opening fails with this kind, and with text that has every fragment and the file's name.
 #[track_caller]
@@ -88,13 +80,8 @@ pub(crate) fn assert_every_bit_flip_survived(folder: &Path, name: &str, good: &[
             Err(error) => assert_ne!(error.kind(), ErrorKind::Io, "bit {bit}: {error}"),
             Ok(checkpoint) => {
                 for entry in checkpoint.entries() {
-                    assert_eq!(
-                        checkpoint.bytes(entry).unwrap().len() as u64,
-                        entry.bytes,
-                        "bit {bit}"
-                    );
-                    let _any =
-                        checkpoint.ternary_rows(entry, 0..entry.rows(), Some(I2sLayout::X86));
+                    assert_eq!(checkpoint.bytes(entry).unwrap().len() as u64, entry.bytes, "bit {bit}");
+                    let _any = checkpoint.ternary_rows(entry, 0..entry.rows(), Some(I2sLayout::X86));
                 }
             }
         }

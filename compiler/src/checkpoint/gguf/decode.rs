@@ -109,20 +109,14 @@ pub fn tq_row(dtype: Dtype, row: &[u8], trits: &mut [i8]) -> Result<f32, DecodeE
         let Some((packed, &half)) = bytes.split_last_chunk::<2>() else {
             return Err(DecodeError::Size);
         };
-        unpack(packed, block).map_err(|column| DecodeError::Code {
-            column: index * BLOCK + column,
-        })?;
+        unpack(packed, block).map_err(|column| DecodeError::Code { column: index * BLOCK + column })?;
         if block.iter().all(|&trit| trit == 0) {
             continue;
         }
         let other = check_scale(f16::from_le_bytes(half).to_f32())?;
         let first = *scale.get_or_insert(other);
         if first != other {
-            return Err(DecodeError::GroupScales {
-                first,
-                other,
-                block: index,
-            });
+            return Err(DecodeError::GroupScales { first, other, block: index });
         }
     }
     Ok(scale.unwrap_or(0.0))
@@ -130,22 +124,14 @@ pub fn tq_row(dtype: Dtype, row: &[u8], trits: &mut [i8]) -> Result<f32, DecodeE
 
 /// A scale that a ternary weight can have.
 pub(in super::super) fn check_scale(scale: f32) -> Result<f32, DecodeError> {
-    if scale.is_finite() && scale > 0.0 {
-        Ok(scale)
-    } else {
-        Err(DecodeError::Scale(scale))
-    }
+    if scale.is_finite() && scale > 0.0 { Ok(scale) } else { Err(DecodeError::Scale(scale)) }
 }
 
 /// A byte is `ceil(256 · n / 243)` of a five-digit number `n`: multiplying by three brings the next digit above bit 8. Every byte
 /// decodes to something ternary.
 fn unpack_tq1_0(packed: &[u8], trits: &mut [i8; BLOCK]) -> Result<(), usize> {
     let mut out = trits.iter_mut();
-    for (bytes, digits) in [
-        (&packed[..32], 5),
-        (&packed[32..48], 5),
-        (&packed[48..52], 4),
-    ] {
+    for (bytes, digits) in [(&packed[..32], 5), (&packed[32..48], 5), (&packed[48..52], 4)] {
         for digit in 0..digits {
             for (byte, trit) in bytes.iter().zip(&mut out) {
                 let shifted = byte.wrapping_mul(3u8.pow(digit));
@@ -157,22 +143,14 @@ fn unpack_tq1_0(packed: &[u8], trits: &mut [i8; BLOCK]) -> Result<(), usize> {
 }
 
 fn unpack_tq2_0(packed: &[u8], trits: &mut [i8; BLOCK]) -> Result<(), usize> {
-    for (run, (bytes, trits)) in packed
-        .chunks_exact(32)
-        .zip(trits.chunks_exact_mut(128))
-        .enumerate()
-    {
+    for (run, (bytes, trits)) in packed.chunks_exact(32).zip(trits.chunks_exact_mut(128)).enumerate() {
         unpack_strided(bytes, trits, |part| 2 * part).map_err(|column| run * 128 + column)?;
     }
     Ok(())
 }
 
 /// Trit `part · bytes.len() + i` is in byte `i`, at the bits that `shift` gives for the part.
-fn unpack_strided(
-    bytes: &[u8],
-    trits: &mut [i8],
-    shift: impl Fn(usize) -> usize,
-) -> Result<(), usize> {
+fn unpack_strided(bytes: &[u8], trits: &mut [i8], shift: impl Fn(usize) -> usize) -> Result<(), usize> {
     for (part, trits) in trits.chunks_exact_mut(bytes.len()).enumerate() {
         for (position, (byte, trit)) in bytes.iter().zip(trits).enumerate() {
             *trit = trit_of(byte >> shift(part)).ok_or(part * bytes.len() + position)?;
@@ -190,12 +168,7 @@ fn trit_of(code: u8) -> Option<i8> {
 
 /// Decodes whole rows of an I2_S tensor, without its tail; the scale there is the whole tensor's. `packed` is the rows' bytes, and for
 /// [`I2sLayout::Rows4`] the rows are a multiple of four that starts at one.
-pub fn i2s_rows(
-    layout: I2sLayout,
-    cols: usize,
-    packed: &[u8],
-    trits: &mut [i8],
-) -> Result<(), DecodeError> {
+pub fn i2s_rows(layout: I2sLayout, cols: usize, packed: &[u8], trits: &mut [i8]) -> Result<(), DecodeError> {
     let (run, rows) = match layout {
         I2sLayout::X86 => (128, 1),
         I2sLayout::Arm => (64, 1),
@@ -209,14 +182,9 @@ pub fn i2s_rows(
         I2sLayout::Rows4 => cols, // four rows, one column to a byte: the same pattern, with a run of four rows
         _ => run / 4,
     };
-    for (index, (bytes, trits)) in packed
-        .chunks_exact(stride)
-        .zip(trits.chunks_exact_mut(4 * stride))
-        .enumerate()
-    {
-        unpack_strided(bytes, trits, |part| 6 - 2 * part).map_err(|at| DecodeError::Code {
-            column: (index * 4 * stride + at) % cols,
-        })?;
+    for (index, (bytes, trits)) in packed.chunks_exact(stride).zip(trits.chunks_exact_mut(4 * stride)).enumerate() {
+        unpack_strided(bytes, trits, |part| 6 - 2 * part)
+            .map_err(|at| DecodeError::Code { column: (index * 4 * stride + at) % cols })?;
     }
     Ok(())
 }

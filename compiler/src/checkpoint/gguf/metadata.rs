@@ -71,13 +71,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(source: &'a Source) -> Self {
-        Self {
-            source,
-            piece: Vec::new(),
-            start: 0,
-            used: 0,
-            array_items: 0,
-        }
+        Self { source, piece: Vec::new(), start: 0, used: 0, array_items: 0 }
     }
 
     /// How many bytes are consumed.
@@ -86,17 +80,14 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn metadata(&mut self, keys: u64) -> Result<Metadata> {
-        self.source
-            .at_most("a number of metadata keys", keys, MAX_KEYS)?;
+        self.source.at_most("a number of metadata keys", keys, MAX_KEYS)?;
         let mut metadata = Metadata::new();
         for _ in 0..keys {
             let key = self.string("a metadata key in bytes", MAX_KEY_BYTES)?;
             let kind = self.u32()?;
             let value = self.value(&key, kind)?;
             if metadata.contains_key(&key) {
-                return Err(self
-                    .source
-                    .malformed("one value of each metadata key", format!("two of {key:?}")));
+                return Err(self.source.malformed("one value of each metadata key", format!("two of {key:?}")));
             }
             metadata.insert(key, value);
         }
@@ -115,10 +106,9 @@ impl<'a> Reader<'a> {
             7 => match self.array()? {
                 [bool @ (0 | 1)] => Value::Bool(bool == 1),
                 [other] => {
-                    return Err(self.source.malformed(
-                        format!("a truth value of key {key:?}"),
-                        format!("byte {other}"),
-                    ));
+                    return Err(self
+                        .source
+                        .malformed(format!("a truth value of key {key:?}"), format!("byte {other}")));
                 }
             },
             8 => Value::String(self.string("a metadata string in bytes", MAX_HEADER_BYTES)?),
@@ -127,10 +117,7 @@ impl<'a> Reader<'a> {
             11 => Value::I64(i64::from_le_bytes(self.array()?)),
             12 => Value::F64(f64::from_le_bytes(self.array()?)),
             _ => {
-                return Err(self.source.malformed(
-                    format!("a known type of key {key:?}"),
-                    format!("type {kind}"),
-                ));
+                return Err(self.source.malformed(format!("a known type of key {key:?}"), format!("type {kind}")));
             }
         })
     }
@@ -138,16 +125,11 @@ impl<'a> Reader<'a> {
     fn array_value(&mut self, key: &str) -> Result<Value> {
         let (kind, items) = (self.u32()?, self.u64()?);
         if kind == 9 {
-            return Err(self.source.unsupported(
-                "arrays of plain values",
-                format!("an array of arrays in key {key:?}"),
-            ));
+            return Err(self
+                .source
+                .unsupported("arrays of plain values", format!("an array of arrays in key {key:?}")));
         }
-        self.source.at_most(
-            "a number of array items",
-            items,
-            MAX_ARRAY_ITEMS - self.array_items,
-        )?;
+        self.source.at_most("a number of array items", items, MAX_ARRAY_ITEMS - self.array_items)?;
         self.array_items += items;
         let mut values = Vec::new();
         for _ in 0..items {
@@ -161,10 +143,7 @@ impl<'a> Reader<'a> {
         self.source.at_most(what, len, limit)?;
         let bytes = self.take(len)?.to_vec();
         String::from_utf8(bytes).map_err(|_| {
-            self.source.malformed(
-                "strings in UTF-8",
-                format!("other bytes before byte {}", self.position()),
-            )
+            self.source.malformed("strings in UTF-8", format!("other bytes before byte {}", self.position()))
         })
     }
 
@@ -187,17 +166,12 @@ impl<'a> Reader<'a> {
         let left = self.source.len() - position;
         if len > left {
             let expected = format!("{len} more bytes of header at byte {position}");
-            return Err(self
-                .source
-                .malformed(expected, format!("{left} (truncated?)")));
+            return Err(self.source.malformed(expected, format!("{left} (truncated?)")));
         }
-        self.source
-            .at_most("a GGUF header in bytes", position + len, MAX_HEADER_BYTES)?;
+        self.source.at_most("a GGUF header in bytes", position + len, MAX_HEADER_BYTES)?;
         let len = len as usize; // at most MAX_HEADER_BYTES
         if self.piece.len() - self.used < len {
-            self.piece =
-                self.source
-                    .copy(position, left.min(PIECE.max(len as u64)), "the header")?;
+            self.piece = self.source.copy(position, left.min(PIECE.max(len as u64)), "the header")?;
             (self.start, self.used) = (position, 0);
         }
         self.used += len;

@@ -42,46 +42,20 @@ pub(super) fn read(source: &Source, file: usize, catalog: &mut Catalog) -> Resul
         .checked_next_multiple_of(alignment)
         .filter(|&data| data <= source.len() || described.is_empty())
     else {
-        return Err(source.malformed(
-            "tensor data after the header",
-            "the end of the file (truncated?)",
-        ));
+        return Err(source.malformed("tensor data after the header", "the end of the file (truncated?)"));
     };
 
     described.sort_by_key(|tensor| (tensor.offset, tensor.bytes));
     let mut end = 0u64;
-    for Described {
-        name,
-        dtype,
-        shape,
-        offset,
-        bytes,
-    } in described
-    {
+    for Described { name, dtype, shape, offset, bytes } in described {
         if end.checked_next_multiple_of(alignment) != Some(offset) {
-            let expected =
-                format!("data at offset {end}, rounded up to the alignment of {alignment}");
-            return Err(source
-                .malformed(expected, format!("offset {offset} (an overlap or a hole)"))
-                .tensor(&name));
+            let expected = format!("data at offset {end}, rounded up to the alignment of {alignment}");
+            return Err(source.malformed(expected, format!("offset {offset} (an overlap or a hole)")).tensor(&name));
         }
-        let (Some(begin), Some(next)) = (data.checked_add(offset), offset.checked_add(bytes))
-        else {
-            return Err(source
-                .malformed("offsets within the file", format!("{offset}"))
-                .tensor(&name));
+        let (Some(begin), Some(next)) = (data.checked_add(offset), offset.checked_add(bytes)) else {
+            return Err(source.malformed("offsets within the file", format!("{offset}")).tensor(&name));
         };
-        catalog.push(
-            source,
-            Entry {
-                name,
-                dtype,
-                shape,
-                file,
-                offset: begin,
-                bytes,
-            },
-        )?;
+        catalog.push(source, Entry { name, dtype, shape, file, offset: begin, bytes })?;
         end = next;
     }
     // Every tensor was checked to end within the file; what may follow the last is padding.
@@ -103,12 +77,10 @@ fn check_version(source: &Source, reader: &mut Reader<'_>) -> Result<()> {
     let remedy = "convert it again with a current converter";
     match version {
         2 | 3 => Ok(()),
-        _ if (1..=0xffff).contains(&version.swap_bytes()) => Err(source
-            .unsupported("a little-endian GGUF file", "a big-endian one")
-            .remedy(remedy)),
-        _ => Err(source
-            .unsupported("GGUF version 2 or 3", format!("version {version}"))
-            .remedy(remedy)),
+        _ if (1..=0xffff).contains(&version.swap_bytes()) => {
+            Err(source.unsupported("a little-endian GGUF file", "a big-endian one").remedy(remedy))
+        }
+        _ => Err(source.unsupported("GGUF version 2 or 3", format!("version {version}")).remedy(remedy)),
     }
 }
 
@@ -126,14 +98,11 @@ fn alignment(source: &Source, metadata: &Metadata) -> Result<u64> {
         return Ok(DEFAULT_ALIGNMENT);
     };
     match *value {
-        Value::U32(alignment)
-            if alignment.is_power_of_two() && (8..=MAX_ALIGNMENT).contains(&alignment.into()) =>
-        {
+        Value::U32(alignment) if alignment.is_power_of_two() && (8..=MAX_ALIGNMENT).contains(&alignment.into()) => {
             Ok(alignment.into())
         }
         _ => {
-            let expected =
-                format!("general.alignment: a power of two from 8 to {MAX_ALIGNMENT}, as u32");
+            let expected = format!("general.alignment: a power of two from 8 to {MAX_ALIGNMENT}, as u32");
             Err(source.malformed(expected, format!("{value:?}")))
         }
     }
@@ -150,9 +119,7 @@ struct Described {
 fn describe(source: &Source, reader: &mut Reader<'_>, alignment: u64) -> Result<Described> {
     let name = reader.string("a tensor name in bytes", MAX_NAME_BYTES)?;
     let rank = reader.u32()?.into();
-    source
-        .at_most("a number of dimensions", rank, MAX_DIMENSIONS)
-        .map_err(|error| error.tensor(&name))?;
+    source.at_most("a number of dimensions", rank, MAX_DIMENSIONS).map_err(|error| error.tensor(&name))?;
     let mut shape = Vec::new();
     for _ in 0..rank {
         shape.push(reader.u64()?);
@@ -162,26 +129,14 @@ fn describe(source: &Source, reader: &mut Reader<'_>, alignment: u64) -> Result<
     let offset = reader.u64()?;
     if !offset.is_multiple_of(alignment) {
         let expected = format!("an offset that is a multiple of the alignment, {alignment}");
-        return Err(source
-            .malformed(expected, format!("{offset}"))
-            .tensor(&name));
+        return Err(source.malformed(expected, format!("{offset}")).tensor(&name));
     }
     let Some(bytes) = dtype.bytes_of(&shape) else {
-        let expected = format!(
-            "rows of whole {dtype} blocks ({} elements) and a size that fits 64 bits",
-            dtype.block().0
-        );
-        return Err(source
-            .malformed(expected, format!("shape {shape:?}"))
-            .tensor(&name));
+        let expected =
+            format!("rows of whole {dtype} blocks ({} elements) and a size that fits 64 bits", dtype.block().0);
+        return Err(source.malformed(expected, format!("shape {shape:?}")).tensor(&name));
     };
-    Ok(Described {
-        name,
-        dtype,
-        shape,
-        offset,
-        bytes,
-    })
+    Ok(Described { name, dtype, shape, offset, bytes })
 }
 
 /// Type 36 once meant an arrangement of IQ4_NL that no current tool writes; today's files with it hold I2_S.

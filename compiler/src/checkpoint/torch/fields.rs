@@ -5,11 +5,7 @@ use super::super::source::Source;
 
 /// The content of the zip64 field, empty without one.
 pub(super) fn zip64_extra<'a>(source: &'a Source, extra: &'a [u8]) -> Result<&'a [u8]> {
-    let mut fields = Fields {
-        source,
-        bytes: extra,
-        what: "a zip extra field",
-    };
+    let mut fields = Fields { source, bytes: extra, what: "a zip extra field" };
     let mut found: &[u8] = &[];
     while !fields.bytes.is_empty() {
         let (id, bytes) = (fields.u16()?, fields.u16()?);
@@ -35,11 +31,7 @@ impl Wide<'_> {
         if narrow != u32::MAX {
             return Ok(narrow.into());
         }
-        let mut fields = Fields {
-            source: self.source,
-            bytes: self.extra,
-            what: "a zip64 field",
-        };
+        let mut fields = Fields { source: self.source, bytes: self.extra, what: "a zip64 field" };
         let value = fields.u64()?;
         self.extra = fields.bytes;
         Ok(value)
@@ -55,19 +47,13 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8]> {
-        let (taken, rest) = self
-            .bytes
-            .split_at_checked(len)
-            .ok_or_else(|| self.short(len))?;
+        let (taken, rest) = self.bytes.split_at_checked(len).ok_or_else(|| self.short(len))?;
         self.bytes = rest;
         Ok(taken)
     }
 
     fn array<const LEN: usize>(&mut self) -> Result<[u8; LEN]> {
-        let (taken, rest) = self
-            .bytes
-            .split_first_chunk::<LEN>()
-            .ok_or_else(|| self.short(LEN))?;
+        let (taken, rest) = self.bytes.split_first_chunk::<LEN>().ok_or_else(|| self.short(LEN))?;
         self.bytes = rest;
         Ok(*taken)
     }
@@ -85,9 +71,6 @@ impl<'a> Fields<'a> {
     }
 
     fn short(&self, len: usize) -> CheckpointError {
-        self.source.malformed(
-            format!("{len} more bytes in {}", self.what),
-            format!("{}", self.bytes.len()),
-        )
+        self.source.malformed(format!("{len} more bytes in {}", self.what), format!("{}", self.bytes.len()))
     }
 }

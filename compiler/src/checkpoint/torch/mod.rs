@@ -25,28 +25,17 @@ use zip::Record;
 /// Keys under which trainers nest the weights; the first that holds tensors wins.
 const NESTED_KEYS: [&str; 4] = ["model", "state_dict", "model_state_dict", "module"];
 
-const SAVE_CONTIGUOUS: &str =
-    "save {name: tensor.contiguous() for name, tensor in model.state_dict().items()}";
+const SAVE_CONTIGUOUS: &str = "save {name: tensor.contiguous() for name, tensor in model.state_dict().items()}";
 
 /// Adds the tensors of `source`, file number `file`, and says in `notes` what was not taken as a tensor.
-pub(super) fn read(
-    source: &Source,
-    file: usize,
-    catalog: &mut Catalog,
-    notes: &mut Vec<String>,
-) -> Result<()> {
+pub(super) fn read(source: &Source, file: usize, catalog: &mut Catalog, notes: &mut Vec<String>) -> Result<()> {
     refuse_old_format(source)?;
     let archive = Archive::open(source)?;
     let record = archive.record("data.pkl")?;
     source.at_most("data.pkl in bytes", record.bytes, pickle::MAX_PICKLE_BYTES)?;
     let pickle = source.copy(record.offset, record.bytes, "data.pkl")?;
     let (heap, root) = pickle::read(source, &pickle)?;
-    let state = StateDict {
-        source,
-        archive: &archive,
-        pickle: &pickle,
-        heap: &heap,
-    };
+    let state = StateDict { source, archive: &archive, pickle: &pickle, heap: &heap };
     for (name, tensor) in state.tensors(root, notes)? {
         let entry = state.entry(name, tensor, file)?;
         catalog.push(source, entry)?;
@@ -60,10 +49,7 @@ fn refuse_old_format(source: &Source) -> Result<()> {
     if start.starts_with(&[0x80]) {
         let remedy = "load it once with torch.load(path, weights_only=True) and save it again with torch.save";
         return Err(source
-            .unsupported(
-                "a zip archive, as torch.save writes since 1.6",
-                "a bare pickle",
-            )
+            .unsupported("a zip archive, as torch.save writes since 1.6", "a bare pickle")
             .remedy(remedy));
     }
     Ok(())
@@ -80,30 +66,17 @@ impl<'a> Archive<'a> {
     fn open(source: &'a Source) -> Result<Self> {
         let records = zip::read(source)?;
         let first = records.keys().next().map_or("", String::as_str);
-        let folder = first
-            .split_once('/')
-            .map_or("", |(folder, _)| folder)
-            .to_owned();
+        let folder = first.split_once('/').map_or("", |(folder, _)| folder).to_owned();
         if folder.is_empty()
-            || !records.keys().all(|name| {
-                name.strip_prefix(&folder)
-                    .is_some_and(|rest| rest.starts_with('/'))
-            })
+            || !records.keys().all(|name| name.strip_prefix(&folder).is_some_and(|rest| rest.starts_with('/')))
         {
             return Err(source.malformed(
                 "all zip records in one folder, as torch.save writes them",
                 format!("{first:?} and others"),
             ));
         }
-        let archive = Self {
-            source,
-            folder,
-            records,
-        };
-        if archive
-            .records
-            .contains_key(&format!("{}/constants.pkl", archive.folder))
-        {
+        let archive = Self { source, folder, records };
+        if archive.records.contains_key(&format!("{}/constants.pkl", archive.folder)) {
             return Err(source
                 .unsupported("a state dict", "a TorchScript program")
                 .remedy("save model.state_dict() with torch.save"));
@@ -114,10 +87,7 @@ impl<'a> Archive<'a> {
 
     fn record(&self, name: &str) -> Result<Record> {
         let full = format!("{}/{name}", self.folder);
-        self.records.get(&full).copied().ok_or_else(|| {
-            self.source
-                .malformed(format!("a zip record {full:?}"), "none")
-        })
+        self.records.get(&full).copied().ok_or_else(|| self.source.malformed(format!("a zip record {full:?}"), "none"))
     }
 
     /// Archives from before the record existed are little-endian.
@@ -125,16 +95,11 @@ impl<'a> Archive<'a> {
         let Ok(record) = self.record("byteorder") else {
             return Ok(());
         };
-        let text = self
-            .source
-            .copy(record.offset, record.bytes.min(16), "byteorder")?;
+        let text = self.source.copy(record.offset, record.bytes.min(16), "byteorder")?;
         if text == b"little" {
             return Ok(());
         }
-        Err(self.source.unsupported(
-            "byteorder little",
-            format!("{:?}", String::from_utf8_lossy(&text)),
-        ))
+        Err(self.source.unsupported("byteorder little", format!("{:?}", String::from_utf8_lossy(&text))))
     }
 }
 
@@ -156,17 +121,12 @@ impl<'a> StateDict<'a> {
                 .remedy("save model.state_dict() with torch.save"));
         };
         let (mut tensors, mut others) = self.partition(root)?;
-        let nested = NESTED_KEYS
-            .into_iter()
-            .find_map(|key| match others.get(key) {
-                Some(&Value::Dict(dict)) if self.has_tensors(dict) => Some((key, dict)),
-                _ => None,
-            });
+        let nested = NESTED_KEYS.into_iter().find_map(|key| match others.get(key) {
+            Some(&Value::Dict(dict)) if self.has_tensors(dict) => Some((key, dict)),
+            _ => None,
+        });
         if let Some((key, dict)) = nested {
-            notes.push(format!(
-                "the weights are under key {key:?} of {}",
-                self.source.path().display()
-            ));
+            notes.push(format!("the weights are under key {key:?} of {}", self.source.path().display()));
             others.remove(key);
             let beside = std::mem::take(&mut tensors);
             others.extend(beside.into_keys().map(|name| (name, Value::None)));
@@ -175,50 +135,32 @@ impl<'a> StateDict<'a> {
             others.extend(others_below);
         }
         if tensors.is_empty() {
-            let expected = format!(
-                "tensors in the pickled dict, or one level down under one of {NESTED_KEYS:?}"
-            );
-            return Err(self
-                .source
-                .unsupported(expected, "none")
-                .remedy("save model.state_dict() with torch.save"));
+            let expected = format!("tensors in the pickled dict, or one level down under one of {NESTED_KEYS:?}");
+            return Err(self.source.unsupported(expected, "none").remedy("save model.state_dict() with torch.save"));
         }
         if !others.is_empty() {
             let names: Vec<_> = others.into_keys().collect();
-            notes.push(format!(
-                "not tensors of the model, ignored: {}",
-                names.join(", ")
-            ));
+            notes.push(format!("not tensors of the model, ignored: {}", names.join(", ")));
         }
         Ok(tensors)
     }
 
     fn has_tensors(&self, dict: usize) -> bool {
-        self.heap.dicts[dict]
-            .iter()
-            .any(|(_, value)| matches!(value, Value::Tensor(_)))
+        self.heap.dicts[dict].iter().any(|(_, value)| matches!(value, Value::Tensor(_)))
     }
 
     /// A dict's tensors, and its other values.
-    fn partition(
-        &self,
-        dict: usize,
-    ) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, Value>)> {
+    fn partition(&self, dict: usize) -> Result<(BTreeMap<String, Tensor>, BTreeMap<String, Value>)> {
         let (mut tensors, mut others) = (BTreeMap::new(), BTreeMap::new());
         for &(key, value) in &self.heap.dicts[dict] {
             let Value::Str(span) = key else {
-                return Err(self
-                    .source
-                    .unsupported("a dict whose keys are names", "a key that is no string"));
+                return Err(self.source.unsupported("a dict whose keys are names", "a key that is no string"));
             };
             let name = self.text(span);
             check_name(self.source, name)?;
             let twice = tensors.contains_key(name) || others.contains_key(name);
             if twice {
-                return Err(self
-                    .source
-                    .malformed("one value of this name", "two")
-                    .tensor(name));
+                return Err(self.source.malformed("one value of this name", "two").tensor(name));
             }
             if let Value::Tensor(tensor) = value {
                 tensors.insert(name.to_owned(), self.heap.tensors[tensor]);
@@ -231,64 +173,35 @@ impl<'a> StateDict<'a> {
 
     fn entry(&self, name: String, tensor: Tensor, file: usize) -> Result<Entry> {
         let storage = self.heap.storages[tensor.storage];
-        let refuse =
-            |expected: String, found: String| self.source.malformed(expected, found).tensor(&name);
-        let shape = self
-            .dimensions(tensor.shape)
-            .ok_or_else(|| refuse("a shape of sizes".into(), "other values".into()))?;
+        let refuse = |expected: String, found: String| self.source.malformed(expected, found).tensor(&name);
+        let shape =
+            self.dimensions(tensor.shape).ok_or_else(|| refuse("a shape of sizes".into(), "other values".into()))?;
         let strides = self
             .dimensions(tensor.strides)
             .ok_or_else(|| refuse("strides of at least zero".into(), "other values".into()))?;
         if !is_row_major(&shape, &strides) {
             let found = format!("a non-contiguous tensor: shape {shape:?}, strides {strides:?}");
-            return Err(self
-                .source
-                .unsupported("a contiguous tensor", found)
-                .tensor(&name)
-                .remedy(SAVE_CONTIGUOUS));
+            return Err(self.source.unsupported("a contiguous tensor", found).tensor(&name).remedy(SAVE_CONTIGUOUS));
         }
         let size = storage.dtype.block().1;
         let key = self.text(storage.key);
-        let record = self
-            .archive
-            .record(&format!("data/{key}"))
-            .map_err(|error| error.tensor(&name))?;
-        let elements = u64::try_from(storage.elements)
-            .ok()
-            .filter(|elements| elements.checked_mul(size) == Some(record.bytes));
+        let record = self.archive.record(&format!("data/{key}")).map_err(|error| error.tensor(&name))?;
+        let elements =
+            u64::try_from(storage.elements).ok().filter(|elements| elements.checked_mul(size) == Some(record.bytes));
         if elements.is_none() {
             return Err(refuse(
-                format!(
-                    "storage {key:?} of {} {} elements",
-                    storage.elements, storage.dtype
-                ),
+                format!("storage {key:?} of {} {} elements", storage.elements, storage.dtype),
                 format!("{} bytes", record.bytes),
             ));
         }
-        let start = u64::try_from(tensor.offset)
-            .ok()
-            .and_then(|offset| offset.checked_mul(size));
+        let start = u64::try_from(tensor.offset).ok().and_then(|offset| offset.checked_mul(size));
         let bytes = storage.dtype.bytes_of(&shape);
         match (start, bytes) {
-            (Some(start), Some(bytes))
-                if start
-                    .checked_add(bytes)
-                    .is_some_and(|end| end <= record.bytes) =>
-            {
-                Ok(Entry {
-                    name,
-                    dtype: storage.dtype,
-                    shape,
-                    file,
-                    offset: record.offset + start,
-                    bytes,
-                })
+            (Some(start), Some(bytes)) if start.checked_add(bytes).is_some_and(|end| end <= record.bytes) => {
+                Ok(Entry { name, dtype: storage.dtype, shape, file, offset: record.offset + start, bytes })
             }
             _ => Err(refuse(
-                format!(
-                    "a tensor within storage {key:?} of {} elements",
-                    storage.elements
-                ),
+                format!("a tensor within storage {key:?} of {} elements", storage.elements),
                 format!("shape {shape:?} from element {}", tensor.offset),
             )),
         }

@@ -20,8 +20,7 @@ pub const MAX_OBJECTS: u64 = 1 << 23;
 /// Bytes in a string, or in the name of a global.
 pub const MAX_STRING_BYTES: u64 = 4096;
 
-const REMEDY: &str =
-    "save the weights alone: torch.save(model.state_dict(), path), or convert them to safetensors";
+const REMEDY: &str = "save the weights alone: torch.save(model.state_dict(), path), or convert them to safetensors";
 
 /// Runs the pickle and returns what it leaves: the heap, and the value at the top.
 pub(super) fn read(source: &Source, pickle: &[u8]) -> Result<(Heap, Value)> {
@@ -57,10 +56,7 @@ impl Machine<'_> {
         if self.array::<2>()? != [0x80, 2] {
             return Err(self
                 .source
-                .unsupported(
-                    "a pickle of protocol 2, torch.save's default",
-                    "another protocol",
-                )
+                .unsupported("a pickle of protocol 2, torch.save's default", "another protocol")
                 .remedy(REMEDY));
         }
         loop {
@@ -80,35 +76,18 @@ impl Machine<'_> {
                     .array()
                     .map(|bytes| Value::Int(i32::from_le_bytes(bytes).into()))
                     .and_then(|int| self.push(int))?,
-                b'K' => self
-                    .array()
-                    .map(|[byte]| Value::Int(byte.into()))
-                    .and_then(|int| self.push(int))?,
+                b'K' => self.array().map(|[byte]| Value::Int(byte.into())).and_then(|int| self.push(int))?,
                 b'M' => self
                     .array()
                     .map(|bytes| Value::Int(u16::from_le_bytes(bytes).into()))
                     .and_then(|int| self.push(int))?,
                 0x8a => self.long()?,
-                b'G' => self
-                    .array::<8>()
-                    .and_then(|_float| self.push(Value::Opaque))?,
+                b'G' => self.array::<8>().and_then(|_float| self.push(Value::Opaque))?,
                 b'X' => self.string()?,
-                b'q' => self
-                    .array()
-                    .map(|[index]| u32::from(index))
-                    .and_then(|index| self.put(index))?,
-                b'r' => self
-                    .array()
-                    .map(u32::from_le_bytes)
-                    .and_then(|index| self.put(index))?,
-                b'h' => self
-                    .array()
-                    .map(|[index]| u32::from(index))
-                    .and_then(|index| self.get(index))?,
-                b'j' => self
-                    .array()
-                    .map(u32::from_le_bytes)
-                    .and_then(|index| self.get(index))?,
+                b'q' => self.array().map(|[index]| u32::from(index)).and_then(|index| self.put(index))?,
+                b'r' => self.array().map(u32::from_le_bytes).and_then(|index| self.put(index))?,
+                b'h' => self.array().map(|[index]| u32::from(index)).and_then(|index| self.get(index))?,
+                b'j' => self.array().map(u32::from_le_bytes).and_then(|index| self.get(index))?,
                 b'a' => self.append()?,
                 b'e' => self.appends()?,
                 b's' => self.set_item()?,
@@ -118,9 +97,7 @@ impl Machine<'_> {
                 b'R' => self.reduce()?,
                 b'b' => self.build()?,
                 _ => {
-                    return Err(
-                        self.foreign(format!("instruction {} at byte {at}", opcode::name(opcode)))
-                    );
+                    return Err(self.foreign(format!("instruction {} at byte {at}", opcode::name(opcode))));
                 }
             }
         }
@@ -138,8 +115,7 @@ impl Machine<'_> {
     }
 
     fn push(&mut self, value: Value) -> Result<()> {
-        self.source
-            .at_most("a pickle stack", self.stack.len() as u64 + 1, MAX_STACK)?;
+        self.source.at_most("a pickle stack", self.stack.len() as u64 + 1, MAX_STACK)?;
         self.stack.push(value);
         Ok(())
     }
@@ -154,11 +130,7 @@ impl Machine<'_> {
     }
 
     fn mark(&mut self) -> Result<()> {
-        self.source.at_most(
-            "a number of pickle marks",
-            self.marks.len() as u64 + 1,
-            MAX_STACK,
-        )?;
+        self.source.at_most("a number of pickle marks", self.marks.len() as u64 + 1, MAX_STACK)?;
         self.marks.push(self.stack.len());
         Ok(())
     }
@@ -173,8 +145,7 @@ impl Machine<'_> {
 
     fn count(&mut self, objects: usize) -> Result<()> {
         self.objects += objects as u64;
-        self.source
-            .at_most("a number of pickled objects", self.objects, MAX_OBJECTS)
+        self.source.at_most("a number of pickled objects", self.objects, MAX_OBJECTS)
     }
 
     fn put(&mut self, index: u32) -> Result<()> {
@@ -206,16 +177,12 @@ impl Machine<'_> {
 
     fn string(&mut self) -> Result<()> {
         let len = u32::from_le_bytes(self.array()?);
-        self.source
-            .at_most("a pickled string in bytes", len.into(), MAX_STRING_BYTES)?;
+        self.source.at_most("a pickled string in bytes", len.into(), MAX_STRING_BYTES)?;
         let start = self.at;
         if std::str::from_utf8(self.take(len as usize)?).is_err() {
             return Err(self.broken("strings in UTF-8", "other bytes"));
         }
-        self.push(Value::Str(Span {
-            start,
-            end: self.at,
-        }))
+        self.push(Value::Str(Span { start, end: self.at }))
     }
 
     fn new_dict(&mut self) -> Result<()> {
@@ -228,10 +195,7 @@ impl Machine<'_> {
         self.count(items.len())?;
         let start = self.heap.items.len();
         self.heap.items.extend_from_slice(items);
-        self.push(Value::Tuple(Span {
-            start,
-            end: self.heap.items.len(),
-        }))
+        self.push(Value::Tuple(Span { start, end: self.heap.items.len() }))
     }
 
     fn tuple_to_mark(&mut self) -> Result<()> {
@@ -309,17 +273,10 @@ impl Machine<'_> {
             && &self.pickle[kind.start..kind.end] == b"storage"
         {
             self.count(1)?;
-            self.heap.storages.push(Storage {
-                dtype,
-                key,
-                elements,
-            });
+            self.heap.storages.push(Storage { dtype, key, elements });
             return self.push(Value::Storage(self.heap.storages.len() - 1));
         }
-        Err(self.broken(
-            "a persistent id ('storage', type, key, device, elements)",
-            "another one",
-        ))
+        Err(self.broken("a persistent id ('storage', type, key, device, elements)", "another one"))
     }
 
     fn reduce(&mut self) -> Result<()> {
@@ -342,22 +299,12 @@ impl Machine<'_> {
                 ],
             ) if matches!(metadata, [] | [Value::Dict(_) | Value::None]) => {
                 self.count(1)?;
-                self.heap.tensors.push(Tensor {
-                    storage,
-                    offset,
-                    shape,
-                    strides,
-                });
+                self.heap.tensors.push(Tensor { storage, offset, shape, strides });
                 self.push(Value::Tensor(self.heap.tensors.len() - 1))
             }
-            (
-                Global::RebuildParameter,
-                &[
-                    tensor @ Value::Tensor(_),
-                    Value::Bool(_gradient),
-                    Value::Dict(_hooks),
-                ],
-            ) => self.push(tensor),
+            (Global::RebuildParameter, &[tensor @ Value::Tensor(_), Value::Bool(_gradient), Value::Dict(_hooks)]) => {
+                self.push(tensor)
+            }
             _ => Err(self.broken(format!("the arguments that {global:?} takes"), "others")),
         }
     }
@@ -374,10 +321,9 @@ impl Machine<'_> {
     fn take(&mut self, len: usize) -> Result<&[u8]> {
         let rest = &self.pickle[self.at..];
         let Some(taken) = rest.get(..len) else {
-            return Err(self.broken(
-                format!("{len} more bytes"),
-                format!("{} (truncated, or STOP is missing)", rest.len()),
-            ));
+            return Err(
+                self.broken(format!("{len} more bytes"), format!("{} (truncated, or STOP is missing)", rest.len()))
+            );
         };
         self.at += len;
         Ok(taken)
@@ -402,18 +348,12 @@ impl Machine<'_> {
 
     fn broken(&self, expected: impl Into<String>, found: impl Into<String>) -> CheckpointError {
         let (expected, found) = (expected.into(), found.into());
-        self.source.malformed(
-            format!("{expected} in data.pkl"),
-            format!("{found}, before byte {}", self.at),
-        )
+        self.source.malformed(format!("{expected} in data.pkl"), format!("{found}, before byte {}", self.at))
     }
 
     fn foreign(&self, found: String) -> CheckpointError {
         self.source
-            .unsupported(
-                "a pickle of tensors only (nothing in it is executed)",
-                found.escape_debug().to_string(),
-            )
+            .unsupported("a pickle of tensors only (nothing in it is executed)", found.escape_debug().to_string())
             .remedy(REMEDY)
     }
 }

@@ -39,26 +39,17 @@ pub(super) struct Record {
 pub(super) fn read(source: &Source) -> Result<BTreeMap<String, Record>> {
     let directory = find_directory(source)?;
     source.at_most("a number of zip records", directory.records, MAX_RECORDS)?;
-    source.at_most(
-        "a zip directory in bytes",
-        directory.bytes,
-        MAX_DIRECTORY_BYTES,
-    )?;
+    source.at_most("a zip directory in bytes", directory.bytes, MAX_DIRECTORY_BYTES)?;
     let bytes = source.copy(directory.offset, directory.bytes, "the zip directory")?;
-    let mut fields = Fields {
-        source,
-        bytes: &bytes,
-        what: "the zip directory",
-    };
+    let mut fields = Fields { source, bytes: &bytes, what: "the zip directory" };
     let mut headers = Vec::new();
     for _ in 0..directory.records {
         headers.push(central_header(&mut fields)?);
     }
     if !fields.bytes.is_empty() {
-        return Err(source.malformed(
-            "a zip directory of the stated length",
-            format!("{} bytes more", fields.bytes.len()),
-        ));
+        return Err(
+            source.malformed("a zip directory of the stated length", format!("{} bytes more", fields.bytes.len()))
+        );
     }
 
     headers.sort_by_key(|header| header.offset);
@@ -67,13 +58,8 @@ pub(super) fn read(source: &Source) -> Result<BTreeMap<String, Record>> {
     for header in headers {
         if header.offset != end {
             let expected = format!("zip records one after another: the next at byte {end}");
-            return Err(source.malformed(
-                expected,
-                format!(
-                    "{:?} at byte {} (an overlap or a gap)",
-                    header.name, header.offset
-                ),
-            ));
+            return Err(source
+                .malformed(expected, format!("{:?} at byte {} (an overlap or a gap)", header.name, header.offset)));
         }
         let record = local_header(source, &header)?;
         end = after(source, &header, record, directory.offset)?;
@@ -100,17 +86,10 @@ struct Directory {
 /// The end record is the file's last 22 bytes; with zip64, a locator and a wider end record come before it.
 fn find_directory(source: &Source) -> Result<Directory> {
     let Some(end_offset) = source.len().checked_sub(22) else {
-        return Err(source.malformed(
-            "a torch zip archive",
-            format!("a file of {} bytes (truncated?)", source.len()),
-        ));
+        return Err(source.malformed("a torch zip archive", format!("a file of {} bytes (truncated?)", source.len())));
     };
     let end_record = source.copy(end_offset, 22, "the zip end record")?;
-    let mut end = Fields {
-        source,
-        bytes: &end_record,
-        what: "the zip end record",
-    };
+    let mut end = Fields { source, bytes: &end_record, what: "the zip end record" };
     if end.take(4)? != END {
         return Err(source
             .malformed(
@@ -128,11 +107,7 @@ fn find_directory(source: &Source) -> Result<Directory> {
             format!("disks {disks:?}, counts {counts:?}, comment of {comment} bytes"),
         ));
     }
-    let narrow = Directory {
-        records: counts[0].into(),
-        offset: offset.into(),
-        bytes: bytes.into(),
-    };
+    let narrow = Directory { records: counts[0].into(), offset: offset.into(), bytes: bytes.into() };
     let (directory, directory_end) = match wide_directory(source, end_offset)? {
         None => (narrow, end_offset),
         Some((wide, wide_end)) => {
@@ -142,22 +117,14 @@ fn find_directory(source: &Source) -> Result<Directory> {
                 && agree(narrow.offset, wide.offset, unset)
                 && agree(narrow.bytes, wide.bytes, unset))
             {
-                return Err(source.malformed(
-                    "the two zip end records to agree",
-                    "different counts, offsets or sizes",
-                ));
+                return Err(source.malformed("the two zip end records to agree", "different counts, offsets or sizes"));
             }
             (wide, wide_end)
         }
     };
     if directory.offset.checked_add(directory.bytes) != Some(directory_end) {
-        let expected = format!(
-            "a zip directory that ends at byte {directory_end}, where the end records begin"
-        );
-        return Err(source.malformed(
-            expected,
-            format!("{} bytes from byte {}", directory.bytes, directory.offset),
-        ));
+        let expected = format!("a zip directory that ends at byte {directory_end}, where the end records begin");
+        return Err(source.malformed(expected, format!("{} bytes from byte {}", directory.bytes, directory.offset)));
     }
     Ok(directory)
 }
@@ -168,11 +135,7 @@ fn wide_directory(source: &Source, end_offset: u64) -> Result<Option<(Directory,
         return Ok(None);
     };
     let locator_record = source.copy(locator_offset, 20, "the zip64 locator")?;
-    let mut locator = Fields {
-        source,
-        bytes: &locator_record,
-        what: "the zip64 locator",
-    };
+    let mut locator = Fields { source, bytes: &locator_record, what: "the zip64 locator" };
     if locator.take(4)? != LOCATOR64 {
         return Ok(None);
     }
@@ -184,11 +147,7 @@ fn wide_directory(source: &Source, end_offset: u64) -> Result<Option<(Directory,
         ));
     }
     let wide_record = source.copy(wide_offset, 56, "the zip64 end record")?;
-    let mut wide = Fields {
-        source,
-        bytes: &wide_record,
-        what: "the zip64 end record",
-    };
+    let mut wide = Fields { source, bytes: &wide_record, what: "the zip64 end record" };
     let (magic, size) = (wide.take(4)?, wide.u64()?);
     let _versions = wide.take(4)?;
     let (disks, counts) = ([wide.u32()?, wide.u32()?], [wide.u64()?, wide.u64()?]);
@@ -199,14 +158,7 @@ fn wide_directory(source: &Source, end_offset: u64) -> Result<Option<(Directory,
         ));
     }
     let (bytes, offset) = (wide.u64()?, wide.u64()?);
-    Ok(Some((
-        Directory {
-            records: counts[0],
-            offset,
-            bytes,
-        },
-        wide_offset,
-    )))
+    Ok(Some((Directory { records: counts[0], offset, bytes }, wide_offset)))
 }
 
 /// What the directory says of a record, and its local header must repeat.
@@ -228,20 +180,12 @@ fn central_header(fields: &mut Fields<'_>) -> Result<Header> {
     let _time = fields.take(4)?;
     let crc = fields.u32()?;
     let (stored, size) = (fields.u32()?, fields.u32()?);
-    let (name_bytes, extra_bytes, comment_bytes, disk) =
-        (fields.u16()?, fields.u16()?, fields.u16()?, fields.u16()?);
+    let (name_bytes, extra_bytes, comment_bytes, disk) = (fields.u16()?, fields.u16()?, fields.u16()?, fields.u16()?);
     let _attributes = fields.take(6)?;
     let offset = fields.u32()?;
-    source.at_most(
-        "a zip record name in bytes",
-        name_bytes.into(),
-        MAX_RECORD_NAME_BYTES,
-    )?;
+    source.at_most("a zip record name in bytes", name_bytes.into(), MAX_RECORD_NAME_BYTES)?;
     let name = record_name(source, fields.take(name_bytes.into())?)?;
-    let mut wide = Wide {
-        source,
-        extra: zip64_extra(source, fields.take(extra_bytes.into())?)?,
-    };
+    let mut wide = Wide { source, extra: zip64_extra(source, fields.take(extra_bytes.into())?)? };
     let _comment = fields.take(comment_bytes.into())?;
 
     let size = wide.or(size)?;
@@ -269,44 +213,23 @@ fn central_header(fields: &mut Fields<'_>) -> Result<Header> {
         }
         _ => return refuse(&format!("compressed (method {method})")),
     }
-    Ok(Header {
-        name,
-        flags,
-        crc,
-        bytes: size,
-        offset,
-    })
+    Ok(Header { name, flags, crc, bytes: size, offset })
 }
 
 /// Compares a record's own header with the directory's and says where its bytes lie.
 fn local_header(source: &Source, header: &Header) -> Result<Record> {
     let fixed = source.copy(header.offset, 30, "a zip record's header")?;
-    let mut fields = Fields {
-        source,
-        bytes: &fixed,
-        what: "a zip record's header",
-    };
+    let mut fields = Fields { source, bytes: &fixed, what: "a zip record's header" };
     let magic = fields.take(4)? == LOCAL;
     let _version = fields.take(2)?;
     let (flags, method) = (fields.u16()?, fields.u16()?);
     let _time = fields.take(4)?;
     let (crc, stored, size) = (fields.u32()?, fields.u32()?, fields.u32()?);
     let (name_bytes, extra_bytes) = (u64::from(fields.u16()?), u64::from(fields.u16()?));
-    let variable = source.copy(
-        header.offset + 30,
-        name_bytes + extra_bytes,
-        "a zip record's name",
-    )?;
-    let mut fields = Fields {
-        source,
-        bytes: &variable,
-        what: "a zip record's name",
-    };
+    let variable = source.copy(header.offset + 30, name_bytes + extra_bytes, "a zip record's name")?;
+    let mut fields = Fields { source, bytes: &variable, what: "a zip record's name" };
     let name = fields.take(name_bytes as usize)?;
-    let mut wide = Wide {
-        source,
-        extra: zip64_extra(source, fields.bytes)?,
-    };
+    let mut wide = Wide { source, extra: zip64_extra(source, fields.bytes)? };
 
     // A record written as a stream has its sizes and checksum in a descriptor after it, and zeros here.
     let deferred = flags & FLAG_DESCRIPTOR != 0;
@@ -316,40 +239,22 @@ fn local_header(source: &Source, header: &Header) -> Result<Record> {
         (wide.or(size)?, wide.or(stored)?) == (header.bytes, header.bytes)
     };
     let crc_agrees = crc == header.crc || (deferred && crc == 0);
-    if !(magic
-        && flags == header.flags
-        && method == 0
-        && name == header.name.as_bytes()
-        && sizes_agree
-        && crc_agrees)
-    {
+    if !(magic && flags == header.flags && method == 0 && name == header.name.as_bytes() && sizes_agree && crc_agrees) {
         return Err(source.malformed(
-            format!(
-                "record {:?} to have a header like the zip directory's",
-                header.name
-            ),
+            format!("record {:?} to have a header like the zip directory's", header.name),
             "a header that disagrees",
         ));
     }
-    Ok(Record {
-        offset: header.offset + 30 + name_bytes + extra_bytes,
-        bytes: header.bytes,
-    })
+    Ok(Record { offset: header.offset + 30 + name_bytes + extra_bytes, bytes: header.bytes })
 }
 
 /// Where the next record must begin: after this one's bytes and, for a streamed record, its descriptor.
 fn after(source: &Source, header: &Header, record: Record, directory: u64) -> Result<u64> {
-    let end = record
-        .offset
-        .checked_add(record.bytes)
-        .filter(|&end| end <= directory);
+    let end = record.offset.checked_add(record.bytes).filter(|&end| end <= directory);
     let Some(end) = end else {
         return Err(source.malformed(
             "zip records before the zip directory",
-            format!(
-                "{:?}: {} bytes at byte {}",
-                header.name, record.bytes, record.offset
-            ),
+            format!("{:?}: {} bytes at byte {}", header.name, record.bytes, record.offset),
         ));
     };
     if header.flags & FLAG_DESCRIPTOR == 0 {
@@ -365,21 +270,16 @@ fn after(source: &Source, header: &Header, record: Record, directory: u64) -> Re
     if wide.starts_with(&narrow) && header.bytes <= u32::MAX.into() {
         return Ok(end + 16);
     }
-    Err(source.malformed(
-        format!(
-            "a data descriptor after record {:?} that repeats its size",
-            header.name
-        ),
-        "other bytes",
-    ))
+    Err(source
+        .malformed(format!("a data descriptor after record {:?} that repeats its size", header.name), "other bytes"))
 }
 
 fn record_name(source: &Source, name: &[u8]) -> Result<String> {
     match std::str::from_utf8(name) {
         Ok(name) if !name.is_empty() && !name.chars().any(char::is_control) => Ok(name.to_owned()),
-        _ => Err(source.malformed(
-            "a zip record name in printable UTF-8",
-            format!("{:?}", String::from_utf8_lossy(name)),
-        )),
+        _ => {
+            Err(source
+                .malformed("a zip record name in printable UTF-8", format!("{:?}", String::from_utf8_lossy(name))))
+        }
     }
 }

@@ -1,0 +1,309 @@
+//! `nm-vi` in order fragments: values and indices of 2:4 groups as sparse tensor cores read them (SPEC §10.4).
+//!
+//! ```text
+//! strip = 16 rows ──▶ tile = 128 columns, 512 bytes ──▶ lane = 16 bytes: V0 M0 V1 M1
+//!
+//! lane 4g + c, half h (64 columns, groups q = 0..15):
+//!   Vh, byte j = 0..3   group 2c + j, or 2c + j + 6 from j = 2 on; low nibble slot 0, high nibble slot 1
+//!                       nibble = pair code of (row g, row g + 8)
+//!   Mh, nibble e        group 8·(c div 2) + e of row 8·(c mod 2) + g; index pair i0 + 4·i1
+//! ```
+//!
+//! Four lanes with the same g (a *quad*) hold rows g and g + 8 completely, so everything here works quad by quad.
+
+use super::{Illegal, Offence, fragments_check, nm6b, t2};
+use crate::error::rule;
+
+/// Rows of a strip.
+pub(super) const ROWS: usize = 16;
+/// Columns of a tile.
+pub(super) const COLS: usize = 128;
+/// Bytes of a tile.
+pub(super) const TILE: usize = 512;
+/// Groups of a row within a tile.
+const GROUPS: usize = COLS / 4;
+
+/// Values of the two rows of a pair code.
+const PAIR_VALUES: [(i8, i8); 9] = [(1, 1), (1, 0), (0, 1), (1, -1), (-1, 1), (-1, 0), (0, -1), (-1, -1), (0, 0)];
+/// The pair code of two zeros.
+const PAIR_ZERO: u8 = 8;
+/// The index nibble of a group without non-zeros.
+const NIBBLE_ZERO: u8 = 4;
+
+/// A group of a row on its way in or out: index nibble in the low half, the states of slot 0 and slot 1 (0, 1 for +1, 2 for −1) above.
+type Slots = u8;
+const SLOTS_ZERO: Slots = NIBBLE_ZERO;
+const SLOTS_ILLEGAL: Slots = 0xFF;
+
+/// Slots of every four trits in the form of `t2`.
+static SLOTS_OF: [Slots; 256] = slots_of_trits();
+/// Trits of all slots; the illegal ones read as zero.
+static TRITS_OF: [[i8; 4]; 256] = trits_of_slots();
+/// Byte of a V word from the slot states of row g (low) and row g + 8 (high).
+static PAIR_OF: [u8; 256] = pair_of_states();
+/// The states again; illegal pair codes read as zero.
+static STATES_OF: [u8; 256] = states_of_pair();
+
+const fn state(value: i8) -> u8 {
+    match value {
+        1 => 1,
+        -1 => 2,
+        _ => 0,
+    }
+}
+
+const fn value(state: u8) -> i8 {
+    match state {
+        1 => 1,
+        2 => -1,
+        _ => 0,
+    }
+}
+
+const fn slots_of_trits() -> [Slots; 256] {
+    let mut table = [SLOTS_ILLEGAL; 256];
+    // Every pair with every two values, in falling order of the pairs: the smallest covering pair of some trits is written last.
+    let mut p = nm6b::PAIRS.len();
+    while p > 0 {
+        p -= 1;
+        let (i, j) = nm6b::PAIRS[p];
+        let mut s = 0;
+        while s < 9 {
+            let (v0, v1) = PAIR_VALUES[s];
+            let mut trits = [0; 4];
+            trits[i] = v0;
+            trits[j] = v1;
+            table[t2::byte_of(trits) as usize] = (i | j << 2) as u8 | state(v0) << 4 | state(v1) << 6;
+            s += 1;
+        }
+    }
+    table
+}
+
+const fn trits_of_slots() -> [[i8; 4]; 256] {
+    let mut table = [[0; 4]; 256];
+    let mut slots = 0;
+    while slots < 256 {
+        let (i, j) = (slots & 3, slots >> 2 & 3);
+        if i < j {
+            table[slots][i] = value((slots >> 4 & 3) as u8);
+            table[slots][j] = value((slots >> 6) as u8);
+        }
+        slots += 1;
+    }
+    table
+}
+
+const fn pair_code(u: u8, w: u8) -> u8 {
+    let mut code = 0;
+    while code < 9 {
+        if state(PAIR_VALUES[code as usize].0) == u && state(PAIR_VALUES[code as usize].1) == w {
+            return code;
+        }
+        code += 1;
+    }
+    PAIR_ZERO
+}
+
+const fn pair_of_states() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut states = 0;
+    while states < 256 {
+        let (u, w) = ((states & 15) as u8, (states >> 4) as u8);
+        table[states] = pair_code(u & 3, w & 3) | pair_code(u >> 2, w >> 2) << 4;
+        states += 1;
+    }
+    table
+}
+
+const fn states_of_pair() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (low, high) = (byte & 15, byte >> 4);
+        let mut states = 0;
+        if low < 9 {
+            states |= state(PAIR_VALUES[low].0) | state(PAIR_VALUES[low].1) << 4;
+        }
+        if high < 9 {
+            states |= state(PAIR_VALUES[high].0) << 2 | state(PAIR_VALUES[high].1) << 6;
+        }
+        table[byte] = states;
+        byte += 1;
+    }
+    table
+}
+
+/// Bytes of a strip.
+pub(super) fn strip_bytes(cols: usize) -> usize {
+    cols.div_ceil(COLS) * TILE
+}
+
+/// Encodes up to 16 rows into one strip. `scratch` is reused between calls.
+pub(super) fn encode_strip(trits: &[i8], cols: usize, out: &mut [u8], scratch: &mut Vec<u8>) -> Result<(), Illegal> {
+    let (row_groups, padded) = (cols / 4, cols.div_ceil(COLS) * GROUPS);
+    scratch.clear();
+    scratch.resize(ROWS * padded, SLOTS_ZERO);
+    for (row, trits) in trits.chunks_exact(cols).enumerate() {
+        let slots = &mut scratch[row * padded..][..row_groups];
+        t2::pack(trits.as_chunks().0, slots);
+        let mut illegal = false;
+        for slot in slots.iter_mut() {
+            *slot = SLOTS_OF[usize::from(*slot)];
+            illegal |= *slot == SLOTS_ILLEGAL;
+        }
+        if illegal {
+            let group = slots.iter().position(|&s| s == SLOTS_ILLEGAL).unwrap_or(0);
+            return Err(Illegal { row, col: 4 * group });
+        }
+    }
+    for (tile, out) in out.as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
+        for (g, quad) in out.as_chunks_mut::<64>().0.iter_mut().enumerate() {
+            let groups = |row: usize| scratch[row * padded + tile * GROUPS..].as_chunks::<GROUPS>().0[0];
+            encode_quad(&groups(g), &groups(g + 8), quad);
+        }
+    }
+    Ok(())
+}
+
+fn encode_quad(u: &[Slots; GROUPS], w: &[Slots; GROUPS], out: &mut [u8; 64]) {
+    for (c, lane) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        for (h, words) in lane.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            let (v, m) = words.split_at_mut(4);
+            for (j, byte) in v.iter_mut().enumerate() {
+                let q = 16 * h + group_of_byte(c, j);
+                *byte = PAIR_OF[usize::from(u[q] >> 4 | w[q] & 0xF0)];
+            }
+            let row = if c % 2 == 0 { u } else { w };
+            for (j, byte) in m.iter_mut().enumerate() {
+                let q = 16 * h + 8 * (c / 2) + 2 * j;
+                *byte = row[q] & 15 | row[q + 1] << 4;
+            }
+        }
+    }
+}
+
+/// The group, within a half, of byte j of a V word of lane c of a quad.
+fn group_of_byte(c: usize, j: usize) -> usize {
+    2 * c + j + if j >= 2 { 6 } else { 0 }
+}
+
+/// The slots of rows g and g + 8 of a tile, from the quad g. Illegal codes read as zeros.
+fn decode_quad(quad: &[u8; 64]) -> [[Slots; GROUPS]; 2] {
+    let mut slots = [[0; GROUPS]; 2];
+    for (c, lane) in quad.as_chunks::<16>().0.iter().enumerate() {
+        for (h, words) in lane.as_chunks::<8>().0.iter().enumerate() {
+            let (v, m) = words.split_at(4);
+            for (j, &byte) in v.iter().enumerate() {
+                let states = STATES_OF[usize::from(byte)];
+                let q = 16 * h + group_of_byte(c, j);
+                slots[0][q] |= states << 4;
+                slots[1][q] |= states & 0xF0;
+            }
+            for (j, &byte) in m.iter().enumerate() {
+                let q = 16 * h + 8 * (c / 2) + 2 * j;
+                slots[c % 2][q] |= byte & 15;
+                slots[c % 2][q + 1] |= byte >> 4;
+            }
+        }
+    }
+    slots
+}
+
+/// Decodes one strip into up to 16 rows.
+pub(super) fn decode_strip(bytes: &[u8], cols: usize, out: &mut [i8]) {
+    let rows = out.len() / cols;
+    for (tile, bytes) in bytes.as_chunks::<TILE>().0.iter().enumerate() {
+        let first = tile * COLS;
+        let width = COLS.min(cols - first);
+        for (g, quad) in bytes.as_chunks::<64>().0.iter().enumerate() {
+            if g >= rows {
+                break;
+            }
+            for (slots, row) in decode_quad(quad).iter().zip([g, g + 8]) {
+                if row < rows {
+                    let out = &mut out[row * cols + first..][..width];
+                    for (group, &slots) in out.as_chunks_mut::<4>().0.iter_mut().zip(slots) {
+                        *group = TRITS_OF[usize::from(slots)];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Checks whole strips that hold `rows` rows of `cols` columns (R086 to R089); the first offence by row and column.
+pub(super) fn validate(bytes: &[u8], rows: usize, cols: usize, n: usize) -> Result<(), Offence> {
+    let one = n == 1;
+    let strip = strip_bytes(cols);
+    let ragged = !rows.is_multiple_of(ROWS) || !cols.is_multiple_of(COLS);
+    if fragments_check::legal(bytes, one) && (!ragged || padding_is_zero(bytes, rows, cols)) {
+        return Ok(());
+    }
+    for (i, bytes) in bytes.chunks_exact(strip).enumerate() {
+        let rows = ROWS.min(rows - i * ROWS);
+        validate_strip(bytes, rows, cols, one).map_err(|e| e.below(i * ROWS))?;
+    }
+    Ok(())
+}
+
+fn validate_strip(bytes: &[u8], rows: usize, cols: usize, one: bool) -> Result<(), Offence> {
+    for row in 0..ROWS {
+        for q in 0..cols.div_ceil(COLS) * GROUPS {
+            validate_group(&stored_group(bytes, row, q), row, 4 * q, rows, cols, one)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is stored of a group, undecoded.
+struct Stored {
+    pairs: [u8; 2],
+    nibble: u8,
+}
+
+fn stored_group(strip: &[u8], row: usize, q: usize) -> Stored {
+    let (tile, q) = (q / GROUPS, q % GROUPS);
+    let (h, q) = (q / 16, q % 16);
+    let word = |c: usize, offset: usize| tile * TILE + 16 * (4 * (row % 8) + c) + 8 * h + offset;
+    let pair = strip[word(q % 8 / 2, q % 2 + 2 * (q / 8))];
+    let indices = strip[word(2 * (q / 8) + row / 8, 4 + q % 8 / 2)];
+    Stored { pairs: [pair & 15, pair >> 4], nibble: indices >> (4 * (q % 2)) & 15 }
+}
+
+fn validate_group(g: &Stored, row: usize, col: usize, rows: usize, cols: usize, one: bool) -> Result<(), Offence> {
+    if let Some(&code) = g.pairs.iter().find(|&&code| code > PAIR_ZERO) {
+        return Err(Offence::new(rule::PAIR_CODE, row, col, "a pair code of at most 8", code));
+    }
+    let (i0, i1) = (g.nibble & 3, g.nibble >> 2);
+    if i0 >= i1 {
+        return Err(Offence::new(rule::INDEX_NIBBLE, row, col, "an index nibble of 4, 8, 9, 12, 13 or 14", g.nibble));
+    }
+    let is_zero = g.pairs.map(|code| {
+        let (u, w) = PAIR_VALUES[usize::from(code)];
+        (if row < 8 { u } else { w }) == 0
+    });
+    if (row >= rows || col >= cols) && (is_zero != [true, true] || g.nibble != NIBBLE_ZERO) {
+        return Err(Offence::new(rule::FRAGMENT_PADDING, row, col, "zero groups beyond the matrix", g.nibble));
+    }
+    if (is_zero[0] && i0 != 0) || (is_zero[1] && g.nibble != NIBBLE_ZERO) {
+        return Err(Offence::new(rule::SMALLEST_PAIR, row, col, "the smallest covering pair", g.nibble));
+    }
+    if one && is_zero == [false, false] {
+        return Err(Offence::new(rule::SMALLEST_PAIR, row, col, "one non-zero in a group of 1:4", g.nibble));
+    }
+    Ok(())
+}
+
+/// Whether groups beyond the matrix hold nothing. Only edges are looked at.
+fn padding_is_zero(bytes: &[u8], rows: usize, cols: usize) -> bool {
+    let used = cols.div_ceil(4);
+    let padded = cols.div_ceil(COLS) * GROUPS;
+    bytes.chunks_exact(strip_bytes(cols)).enumerate().all(|(i, strip)| {
+        let here = ROWS.min(rows - i * ROWS);
+        (0..ROWS).all(|row| {
+            let from = if row < here { used } else { 0 };
+            (from..padded).all(|q| validate_group(&stored_group(strip, row, q), row, 4 * q, here, cols, false).is_ok())
+        })
+    })
+}

@@ -1,0 +1,282 @@
+//! Checking payload bytes: padding, digests, the rules of every encoding, and on request the decoded content.
+//!
+//! All tensors are cut into blocks, and the blocks are shared out to all threads; a block is hashed and its rules are checked while it is in the
+//! cache, so verifying costs little more than hashing.
+
+use rayon::prelude::*;
+
+use crate::digest::{BLOCK_BYTES, BlockHash, Digest, hash_block, join};
+use crate::encoding::{self, Encoding, Offence, Order, Pattern};
+use crate::error::{FormatError, Result, rule};
+use crate::file::{Sbnc, TensorView};
+use crate::header::{self, section};
+use crate::record::{Layout, Tensor};
+
+/// How much to check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Digests, padding and the rules of every encoding.
+    Stored,
+    /// Also decode every tensor, check declared patterns and compare the digests of the content.
+    Decoded,
+}
+
+/// What a verification found.
+#[derive(Debug)]
+pub struct Verification {
+    /// Payload bytes that were checked.
+    pub bytes: u64,
+    /// Every broken rule, in the order of the file; at most one for each tensor and check.
+    pub problems: Vec<FormatError>,
+}
+
+impl Verification {
+    /// The first problem, if there is one.
+    pub fn result(self) -> Result<()> {
+        self.problems.into_iter().next().map_or(Ok(()), Err)
+    }
+}
+
+/// A ternary or int8 or float tensor whose bytes were checked: what kernels take.
+///
+/// Only [`TensorView::validate`] makes one, so no unchecked byte reaches hardware that it could confuse.
+#[derive(Clone, Copy, Debug)]
+pub struct Validated<'a> {
+    view: TensorView<'a>,
+    encoding: Encoding,
+    order: Order,
+    pattern: Pattern,
+}
+
+impl<'a> Validated<'a> {
+    /// The tensor's record.
+    pub fn tensor(&self) -> &'a Tensor {
+        self.view.tensor()
+    }
+
+    /// The stored data without scales.
+    pub fn data(&self) -> &'a [u8] {
+        self.view.data()
+    }
+
+    /// One multiplier for each row of a ternary or int8 tensor.
+    pub fn scales(&self) -> Vec<f32> {
+        self.view.scales()
+    }
+
+    /// How values are stored.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// In which order.
+    pub fn order(&self) -> Order {
+        self.order
+    }
+
+    /// The declared sparsity.
+    pub fn pattern(&self) -> Pattern {
+        self.pattern
+    }
+
+    /// Rows and columns.
+    pub fn matrix(&self) -> (usize, usize) {
+        let (rows, cols) = self.tensor().matrix();
+        (rows as usize, cols as usize)
+    }
+}
+
+impl<B: AsRef<[u8]> + Sync> Sbnc<B> {
+    /// Checks the payload and the carried files. `progress` is called from any thread with a number of bytes just done.
+    pub fn verify(&self, depth: Depth, progress: &(dyn Fn(u64) + Sync)) -> Verification {
+        let mut problems = Vec::new();
+        self.check_cold_sections(&mut problems);
+        problems.extend(self.check_gaps());
+        let decodable = self.header().inspect_only == 0;
+        for (view, outcome) in self.views().zip(self.check_blocks(decodable, progress)) {
+            problems.extend(outcome.err());
+            if depth == Depth::Decoded && decodable {
+                problems.extend(view.check_content().err());
+            }
+        }
+        if depth == Depth::Decoded {
+            problems.extend(self.require_decodable().err());
+        }
+        Verification { bytes: self.payload().len() as u64, problems }
+    }
+
+    /// Carried files and sections of kinds that this reader does not know.
+    fn check_cold_sections(&self, problems: &mut Vec<FormatError>) {
+        let cold = |kind| !matches!(kind, section::TENSORS | section::NAMES | section::MANIFEST);
+        for s in self.header().sections.iter().filter(|s| cold(s.kind)) {
+            problems.extend(header::check_digest(s, self.bytes()).err());
+        }
+        for file in &self.manifest().files {
+            problems.extend(self.carried(&file.name).err());
+        }
+    }
+
+    /// Padding between tensors.
+    fn check_gaps(&self) -> Option<FormatError> {
+        let payload = self.payload();
+        let starts = self.tensors().iter().skip(1).map(|t| t.offset as usize);
+        self.tensors().iter().zip(starts).find_map(|(t, next)| {
+            let end = (t.offset + t.stored_bytes) as usize;
+            non_zero_padding(&payload[end..next], &format!("padding after tensor '{}'", t.name))
+        })
+    }
+
+    /// Digest and rules of every tensor, block by block on all threads.
+    fn check_blocks(&self, decodable: bool, progress: &(dyn Fn(u64) + Sync)) -> Vec<Result<()>> {
+        let views: Vec<_> = self.views().collect();
+        let blocks: Vec<(usize, usize)> = views
+            .iter()
+            .enumerate()
+            .flat_map(|(i, view)| (0..view.extent().len().div_ceil(BLOCK_BYTES)).map(move |block| (i, block)))
+            .collect();
+        let done: Vec<(BlockHash, Result<()>)> = blocks
+            .par_iter()
+            .map(|&(i, index)| {
+                let extent = views[i].extent();
+                let block = &extent[index * BLOCK_BYTES..extent.len().min((index + 1) * BLOCK_BYTES)];
+                let hash = hash_block(block, index, extent.len());
+                let rules = if decodable { views[i].check_block(index) } else { Ok(()) };
+                progress(block.len() as u64);
+                (hash, rules)
+            })
+            .collect();
+        let mut done = done.into_iter();
+        let of_tensor = |view: &TensorView<'_>| {
+            let count = view.extent().len().div_ceil(BLOCK_BYTES);
+            let (hashes, rules): (Vec<_>, Vec<_>) = done.by_ref().take(count).unzip();
+            view.check_digest(join(&hashes))?;
+            rules.into_iter().collect::<Result<()>>()?;
+            if decodable { view.check_tail() } else { Ok(()) }
+        };
+        views.iter().map(of_tensor).collect()
+    }
+}
+
+impl<'a> TensorView<'a> {
+    /// Checks the rules of the tensor's encoding (not its digest) and gives the type that kernels take.
+    pub fn validate(&self) -> Result<Validated<'a>> {
+        let Layout::Known { encoding, order, pattern } = self.tensor().layout else {
+            let subject = format!("tensor '{}'", self.tensor().name);
+            return Err(FormatError::unsupported(rule::INSPECT_ONLY, &subject, "a known encoding", "a newer one"));
+        };
+        let blocks = self.extent().len().div_ceil(BLOCK_BYTES);
+        (0..blocks).into_par_iter().try_for_each(|index| self.check_block(index))?;
+        self.check_tail()?;
+        Ok(Validated { view: *self, encoding, order, pattern })
+    }
+
+    fn check_digest(&self, found: Digest) -> Result<()> {
+        let expected = self.tensor().stored_digest;
+        if found == expected {
+            return Ok(());
+        }
+        Err(FormatError::integrity(
+            rule::STORED_DIGEST,
+            &self.subject(),
+            &format!("digest {expected}"),
+            found.to_string(),
+        ))
+    }
+
+    /// Rules of the rows that begin in block `index`. The rows of one strip lie together, so a block's rows reach into the next block at most by one strip.
+    fn check_block(&self, index: usize) -> Result<()> {
+        let Layout::Known { encoding, order, pattern } = self.tensor().layout else { return Ok(()) };
+        let (data, (rows, cols)) = (self.data(), self.tensor().matrix());
+        let (start, end) = (index * BLOCK_BYTES, ((index + 1) * BLOCK_BYTES).min(data.len()));
+        if start >= end {
+            return Ok(());
+        }
+        if !encoding.is_ternary() {
+            return encoding::check_values(encoding, &data[start..end]).map_err(|e| self.value_offence(&e, start));
+        }
+        let strip = encoding::strip(encoding, order, cols as usize, pattern);
+        let strips = start.div_ceil(strip.bytes)..end.div_ceil(strip.bytes);
+        if strips.is_empty() {
+            return Ok(());
+        }
+        let first_row = strips.start * strip.rows;
+        let rows_here = (rows as usize).min(strips.end * strip.rows) - first_row;
+        let bytes = &data[strips.start * strip.bytes..strips.end * strip.bytes];
+        encoding::validate(encoding, order, pattern, bytes, rows_here, cols as usize)
+            .map_err(|e| self.offence(e.below(first_row)))
+    }
+
+    /// Padding before the scales, and the scales.
+    fn check_tail(&self) -> Result<()> {
+        let t = self.tensor();
+        if t.scale_count == 0 {
+            return Ok(());
+        }
+        let padding = &self.extent()[t.data_bytes as usize..t.scales_offset() as usize];
+        if let Some(problem) = non_zero_padding(padding, &format!("{} before its scales", self.subject())) {
+            return Err(problem);
+        }
+        encoding::check_scales(self.scale_bytes()).map_err(|e| self.offence(e))
+    }
+
+    /// Decodes everything and compares with the record (SBNC-R076, R077).
+    fn check_content(&self) -> Result<()> {
+        let t = self.tensor();
+        let Layout::Known { encoding, order, pattern } = t.layout else { return Ok(()) };
+        if !encoding.is_ternary() {
+            // Floats: the record's two digests are equal. Int8: data and scales with no padding between.
+            if encoding == Encoding::I8 {
+                let mut hasher = blake3::Hasher::new();
+                hasher.update_rayon(self.data()).update(self.scale_bytes());
+                return self.compare_content(hasher.finalize().into(), 0);
+            }
+            return Ok(());
+        }
+        let (rows, cols) = t.matrix();
+        let content = encoding::content(
+            encoding,
+            order,
+            pattern,
+            self.data(),
+            (rows as usize, cols as usize),
+            self.scale_bytes(),
+        )
+        .map_err(|e| self.offence(e))?;
+        self.compare_content(content.digest, content.non_zero)
+    }
+
+    fn compare_content(&self, digest: Digest, non_zero: u64) -> Result<()> {
+        let t = self.tensor();
+        if digest != t.content_digest {
+            let expected = format!("content digest {}", t.content_digest);
+            return Err(FormatError::integrity(rule::CONTENT, &self.subject(), &expected, digest.to_string()));
+        }
+        if non_zero != t.non_zero {
+            let expected = format!("{} non-zeros", t.non_zero);
+            return Err(FormatError::integrity(rule::CONTENT, &self.subject(), &expected, non_zero.to_string()));
+        }
+        Ok(())
+    }
+
+    fn subject(&self) -> String {
+        format!("tensor '{}'", self.tensor().name)
+    }
+
+    fn offence(&self, Offence { rule, row, col, expected, found }: Offence) -> FormatError {
+        let subject = format!("{}, row {row}, column {col}", self.subject());
+        FormatError::invalid(rule, &subject, &expected, found)
+    }
+
+    /// An offence of a value that was found by its place after byte `start` of the data.
+    fn value_offence(&self, e: &Offence, start: usize) -> FormatError {
+        let (elements, bytes) = (self.tensor().elements(), self.tensor().data_bytes);
+        let element = e.col as u64 + start as u64 / (bytes / elements);
+        FormatError::invalid(e.rule, &format!("{}, element {element}", self.subject()), &e.expected, e.found.clone())
+    }
+}
+
+fn non_zero_padding(padding: &[u8], subject: &str) -> Option<FormatError> {
+    let at = padding.iter().position(|&b| b != 0)?;
+    let found = format!("{:#04x} at byte {at} of it", padding[at]);
+    Some(FormatError::invalid(rule::TENSOR_PADDING, subject, "zero bytes", found))
+}

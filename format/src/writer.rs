@@ -1,0 +1,458 @@
+//! Writing a file in one pass: tensors stream through, the header comes last, and the name comes after that.
+//!
+//! ```text
+//! Writer::create ── tensor(), tensor(), … ──▶ seal ──▶ Sealed ── commit ──▶ the file
+//!   plan is known     bytes stream to a       header     check the
+//!   and checked       temporary file          written    temporary file
+//! ```
+//!
+//! The plan (names, shapes, layouts) fixes every offset before the first byte, so nothing is held but the piece being written. Digests are taken as the
+//! bytes pass. The reader of this format is in [`file`](crate::Sbnc); it shares the records with this module and nothing else.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use bytemuck::Zeroable;
+
+use crate::atomic::AtomicFile;
+use crate::digest::Digest;
+use crate::encoding::{Encoding, Order, Pattern, data_bytes};
+use crate::error::{FormatError, rule};
+use crate::frame;
+use crate::header::{REQUIRED, root_of, section};
+use crate::limits::{MAGIC, MAJOR, PREFIX_BYTES, RECORD_BYTES, SECTION_ALIGN, SECTION_ENTRY_BYTES, TENSOR_ALIGN, up};
+use crate::manifest::{Codec, FileEntry, Manifest};
+use crate::record::{self, ORDER_VERSION, Role, stored_bytes};
+use crate::wire::{Prefix, Record, SectionEntry, U16, U32, U64, bytes_of};
+
+/// Compression of carried files: they are small, read once and downloaded often.
+const FILE_LEVEL: i32 = 19;
+
+/// Pieces from this size on are hashed by all threads.
+const PARALLEL_BYTES: usize = 256 << 10;
+
+/// Why a file could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The system refused.
+    #[error("{}: cannot {doing}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The plan or the manifest breaks a rule of the format.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The calls do not fit the plan.
+    #[error("tensor '{tensor}': {what}")]
+    Misuse {
+        /// Which tensor.
+        tensor: String,
+        /// What does not fit.
+        what: String,
+    },
+}
+
+/// A tensor that will be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Its name in the source.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// Dimensions, outermost first.
+    pub shape: Vec<u64>,
+    /// How values are stored.
+    pub encoding: Encoding,
+    /// In which order.
+    pub order: Order,
+    /// The declared sparsity.
+    pub pattern: Pattern,
+}
+
+/// A file to be carried, ready to be stored.
+#[derive(Clone, Debug)]
+pub struct Carried {
+    /// Its entry in the manifest.
+    pub entry: FileEntry,
+    stored: Vec<u8>,
+}
+
+impl Carried {
+    /// Compresses a file, unless that makes it larger.
+    pub fn new(name: &str, raw: &[u8]) -> io::Result<Self> {
+        let packed = frame::encode(raw, FILE_LEVEL)?;
+        let (codec, stored) = if packed.len() < raw.len() { (Codec::Zstd, packed) } else { (Codec::Raw, raw.to_vec()) };
+        let entry = FileEntry {
+            blake3: Digest::of(raw).to_string(),
+            codec,
+            name: name.to_owned(),
+            raw: raw.len() as u64,
+            stored: stored.len() as u64,
+        };
+        Ok(Self { entry, stored })
+    }
+}
+
+/// What the decoded content of a tensor is, for its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentDigest {
+    /// Floats and int8: the writer takes the digest as the bytes pass.
+    AsStored,
+    /// Trits: the caller decoded them, or had them before encoding.
+    Trits {
+        /// Digest of the trits and the scales (SPEC §9.3).
+        digest: Digest,
+        /// How many are not zero.
+        non_zero: u64,
+    },
+}
+
+/// A file being written under a temporary name.
+#[derive(Debug)]
+pub struct Writer {
+    output: Output,
+    sections: Vec<Planned>,
+    records: Vec<Record>,
+    specs: Vec<TensorSpec>,
+    names: Vec<u8>,
+    manifest_bytes: usize,
+    next: usize,
+}
+
+/// A complete file that does not have its name yet.
+#[derive(Debug)]
+pub struct Sealed {
+    output: Output,
+    root: Digest,
+}
+
+#[derive(Debug)]
+struct Output {
+    file: AtomicFile,
+    target: PathBuf,
+    position: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Planned {
+    kind: u32,
+    offset: u64,
+    bytes: u64,
+}
+
+impl Writer {
+    /// Plans the whole file and creates its temporary form beside `target`, with room reserved on the disk. `manifest` may still change
+    /// its values until [`seal`](Self::seal), but not its length.
+    pub fn create(
+        target: &Path,
+        specs: Vec<TensorSpec>,
+        manifest: &Manifest,
+        carried: &[Carried],
+    ) -> Result<Self, WriteError> {
+        let (records, names) = plan_records(&specs)?;
+        let payload_bytes = records.last().map_or(0, |r| r.offset.get() + r.stored_bytes.get());
+        // The reader's own checks, on records whose digests are still zero.
+        record::parse(bytemuck::cast_slice(&records), &names, payload_bytes, false)?;
+        let manifest_bytes = manifest.to_bytes()?.len();
+        let files_bytes: usize = carried.iter().map(|c| c.stored.len()).sum();
+        let lengths = [
+            (section::TENSORS, records.len() * RECORD_BYTES),
+            (section::NAMES, names.len()),
+            (section::MANIFEST, manifest_bytes),
+            (section::FILES, files_bytes),
+        ];
+        let sections = plan_sections(&lengths, payload_bytes);
+        let file_bytes = sections.last().map_or(0, |s| s.offset + s.bytes);
+
+        let io = |doing| move |source| WriteError::Io { doing, path: target.to_owned(), source };
+        let file = AtomicFile::create(target).map_err(io("create the output"))?;
+        file.reserve(file_bytes).map_err(io("reserve room for the output"))?;
+        let mut output = Output { file, target: target.to_owned(), position: 0 };
+        if let Some(files) = sections.iter().find(|s| s.kind == section::FILES) {
+            output.seek(files.offset)?;
+            carried.iter().try_for_each(|c| output.write(&c.stored))?;
+        }
+        if let Some(payload) = sections.last() {
+            output.seek(payload.offset)?;
+        }
+        Ok(Self { output, sections, records, specs, names, manifest_bytes, next: 0 })
+    }
+
+    /// Begins the next tensor of the plan.
+    pub fn tensor(&mut self) -> Result<TensorWriter<'_>, WriteError> {
+        let index = self.next;
+        if index == self.specs.len() {
+            return Err(WriteError::Misuse {
+                tensor: "(none)".to_owned(),
+                what: "the plan has no more tensors".to_owned(),
+            });
+        }
+        self.next += 1;
+        let payload = self.sections.last().map_or(0, |s| s.offset);
+        self.output.pad_to(payload + self.records[index].offset.get())?;
+        Ok(TensorWriter { writer: self, index, written: 0, stored: blake3::Hasher::new() })
+    }
+
+    /// Writes tables and header. The file is complete, but still under its temporary name, so that it can be checked first.
+    pub fn seal(mut self, manifest: &Manifest) -> Result<Sealed, WriteError> {
+        if let Some(missing) = self.specs.get(self.next) {
+            let what = "was planned and never written".to_owned();
+            return Err(WriteError::Misuse { tensor: missing.name.clone(), what });
+        }
+        let manifest = manifest.to_bytes()?;
+        if manifest.len() != self.manifest_bytes {
+            let what = format!("the manifest grew from {} to {} bytes", self.manifest_bytes, manifest.len());
+            return Err(WriteError::Misuse { tensor: "(manifest)".to_owned(), what });
+        }
+        let mut entries = Vec::with_capacity(self.sections.len());
+        for planned in self.sections.clone() {
+            let digest = match planned.kind {
+                section::TENSORS => self.output.put(planned, bytemuck::cast_slice(&self.records))?,
+                section::NAMES => self.output.put(planned, &self.names)?,
+                section::MANIFEST => self.output.put(planned, &manifest)?,
+                section::FILES => self.output.digest_back(planned)?,
+                _ => Digest([0; 32]),
+            };
+            entries.push(section_entry(planned, digest));
+        }
+        let header = header_bytes(&entries, self.sections.last().map_or(0, |s| s.offset + s.bytes));
+        let root = root_of(&header);
+        self.output.seek(0)?;
+        self.output.write(&header[..PREFIX_BYTES - 32])?;
+        self.output.write(&root.0)?;
+        self.output.write(&header[PREFIX_BYTES..])?;
+        self.output.file.file().flush().map_err(self.output.io("write"))?;
+        Ok(Sealed { output: self.output, root })
+    }
+}
+
+impl Sealed {
+    /// Where the complete file is now.
+    pub fn path(&self) -> &Path {
+        self.output.file.path()
+    }
+
+    /// The digest that names the file.
+    pub fn root(&self) -> Digest {
+        self.root
+    }
+
+    /// Makes the file durable and gives it its name.
+    pub fn commit(self) -> Result<Digest, WriteError> {
+        let target = self.output.target.clone();
+        self.output.file.commit().map_err(|source| WriteError::Io {
+            doing: "put the output in place",
+            path: target,
+            source,
+        })?;
+        Ok(self.root)
+    }
+}
+
+/// One tensor being written. Its bytes come in any number of pieces.
+#[derive(Debug)]
+pub struct TensorWriter<'a> {
+    writer: &'a mut Writer,
+    index: usize,
+    written: u64,
+    stored: blake3::Hasher,
+}
+
+impl TensorWriter<'_> {
+    /// Writes the next piece of the data.
+    pub fn write(&mut self, piece: &[u8]) -> Result<(), WriteError> {
+        self.written += piece.len() as u64;
+        if self.written > self.record().data_bytes.get() {
+            return Err(self.misuse(format!("{} bytes were planned, more came", self.record().data_bytes.get())));
+        }
+        self.pass(piece)
+    }
+
+    /// Writes the scales and completes the record.
+    pub fn finish(mut self, scales: &[f32], content: ContentDigest) -> Result<(), WriteError> {
+        let (data_bytes, scale_count) = (self.record().data_bytes.get(), self.record().scale_count.get());
+        if self.written != data_bytes || scales.len() as u64 != scale_count {
+            let what = format!(
+                "{data_bytes} bytes and {scale_count} scales were planned, {} and {} came",
+                self.written,
+                scales.len()
+            );
+            return Err(self.misuse(what));
+        }
+        let scales: Vec<u8> = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
+        // The digest of int8 content is that of data and scales without the padding between.
+        let unpadded = (scale_count > 0).then(|| {
+            let mut hasher = self.stored.clone();
+            Digest::from(hasher.update(&scales).finalize())
+        });
+        if scale_count > 0 {
+            let padding = up(data_bytes, TENSOR_ALIGN) - data_bytes;
+            self.pass(&[0; TENSOR_ALIGN as usize][..padding as usize])?;
+            self.pass(&scales)?;
+        }
+        let stored = Digest::from(self.stored.finalize());
+        let (digest, non_zero) = match content {
+            ContentDigest::AsStored => (unpadded.unwrap_or(stored), 0),
+            ContentDigest::Trits { digest, non_zero } => (digest, non_zero),
+        };
+        let record = &mut self.writer.records[self.index];
+        record.stored_digest = stored.0;
+        record.content_digest = digest.0;
+        record.non_zero = U64::from(non_zero);
+        Ok(())
+    }
+
+    fn pass(&mut self, piece: &[u8]) -> Result<(), WriteError> {
+        if piece.len() >= PARALLEL_BYTES {
+            self.stored.update_rayon(piece);
+        } else {
+            self.stored.update(piece);
+        }
+        self.writer.output.write(piece)
+    }
+
+    fn record(&self) -> &Record {
+        &self.writer.records[self.index]
+    }
+
+    fn misuse(&self, what: String) -> WriteError {
+        WriteError::Misuse { tensor: self.writer.specs[self.index].name.clone(), what }
+    }
+}
+
+impl Output {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+        self.file.file().write_all(bytes).map_err(self.io("write"))?;
+        self.position += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// The file was created at its full length, so what is skipped reads as zero.
+    fn seek(&mut self, position: u64) -> Result<(), WriteError> {
+        self.file.file().seek(SeekFrom::Start(position)).map_err(self.io("seek"))?;
+        self.position = position;
+        Ok(())
+    }
+
+    fn pad_to(&mut self, position: u64) -> Result<(), WriteError> {
+        if self.position == position { Ok(()) } else { self.seek(position) }
+    }
+
+    fn put(&mut self, planned: Planned, bytes: &[u8]) -> Result<Digest, WriteError> {
+        self.seek(planned.offset)?;
+        self.write(bytes)?;
+        Ok(Digest::of(bytes))
+    }
+
+    /// The digest of a section that was written earlier.
+    fn digest_back(&mut self, planned: Planned) -> Result<Digest, WriteError> {
+        self.seek(planned.offset)?;
+        let mut hasher = blake3::Hasher::new();
+        let file: &mut File = self.file.file();
+        hasher.update_reader(io::Read::take(file, planned.bytes)).map_err(self.io("read back"))?;
+        Ok(hasher.finalize().into())
+    }
+
+    fn io(&self, doing: &'static str) -> impl FnOnce(io::Error) -> WriteError + use<> {
+        let path = self.target.clone();
+        move |source| WriteError::Io { doing, path, source }
+    }
+}
+
+fn plan_records(specs: &[TensorSpec]) -> Result<(Vec<Record>, Vec<u8>), WriteError> {
+    let (mut records, mut names, mut end) = (Vec::with_capacity(specs.len()), Vec::new(), 0u64);
+    for spec in specs {
+        let invalid = |rule, expected: &str| {
+            FormatError::invalid(rule, &format!("tensor '{}'", spec.name), expected, format!("{:?}", spec.shape))
+        };
+        if spec.shape.is_empty() || spec.shape.len() > 4 || spec.shape.iter().product::<u64>() == 0 {
+            return Err(invalid(rule::SHAPE, "1 to 4 dimensions of at least 1").into());
+        }
+        let cols = spec.shape[spec.shape.len() - 1];
+        let rows = spec.shape.iter().product::<u64>() / cols;
+        let data = data_bytes(spec.encoding, spec.order, rows, cols, spec.pattern)
+            .ok_or_else(|| invalid(rule::PATTERN_OF_ENCODING, "a shape and pattern that the encoding can hold"))?;
+        let scales = if spec.encoding.is_ternary() || spec.encoding == Encoding::I8 { rows } else { 0 };
+        let (n, m) = spec.pattern.ids();
+        let mut shape = [U64::zeroed(); 4];
+        for (to, &from) in shape.iter_mut().zip(&spec.shape) {
+            *to = U64::from(from);
+        }
+        let offset = up(end, TENSOR_ALIGN);
+        let stored = stored_bytes(data, scales);
+        end = offset + stored;
+        records.push(Record {
+            name_offset: U32::from(names.len() as u32),
+            name_bytes: U32::from(spec.name.len() as u32),
+            role: U16::from(spec.role.id()),
+            encoding: U16::from(spec.encoding.id()),
+            order: U16::from(spec.order.id()),
+            order_version: U16::from(ORDER_VERSION),
+            n,
+            m,
+            group_axis: u8::from(m != 0),
+            rank: spec.shape.len() as u8,
+            reserved: U32::zeroed(),
+            shape,
+            offset: U64::from(offset),
+            stored_bytes: U64::from(stored),
+            data_bytes: U64::from(data),
+            scale_count: U64::from(scales),
+            non_zero: U64::zeroed(),
+            stored_digest: [0; 32],
+            content_digest: [0; 32],
+        });
+        names.extend_from_slice(spec.name.as_bytes());
+    }
+    Ok((records, names))
+}
+
+fn plan_sections(lengths: &[(u32, usize)], payload_bytes: u64) -> Vec<Planned> {
+    let present = lengths.iter().filter(|(_, bytes)| *bytes > 0).map(|&(kind, bytes)| (kind, bytes as u64));
+    let all: Vec<_> = present.chain([(section::PAYLOAD, payload_bytes)]).collect();
+    let mut end = (PREFIX_BYTES + all.len() * SECTION_ENTRY_BYTES) as u64;
+    all.into_iter()
+        .map(|(kind, bytes)| {
+            let offset = up(end, SECTION_ALIGN);
+            end = offset + bytes;
+            Planned { kind, offset, bytes }
+        })
+        .collect()
+}
+
+fn section_entry(planned: Planned, digest: Digest) -> SectionEntry {
+    SectionEntry {
+        kind: U32::from(planned.kind),
+        flags: U32::from(if planned.kind == section::FILES { 0 } else { REQUIRED }),
+        offset: U64::from(planned.offset),
+        bytes: U64::from(planned.bytes),
+        reserved: U64::zeroed(),
+        digest: digest.0,
+    }
+}
+
+/// The header with an empty slot for the root digest.
+fn header_bytes(entries: &[SectionEntry], file_bytes: u64) -> Vec<u8> {
+    let bytes = PREFIX_BYTES + entries.len() * SECTION_ENTRY_BYTES;
+    let prefix = Prefix {
+        magic: MAGIC,
+        major: U16::from(MAJOR),
+        minor: U16::zeroed(),
+        header_bytes: U32::from(bytes as u32),
+        file_bytes: U64::from(file_bytes),
+        compatible: U64::zeroed(),
+        inspect_only: U64::zeroed(),
+        incompatible: U64::zeroed(),
+        section_count: U32::from(entries.len() as u32),
+        reserved_a: U32::zeroed(),
+        reserved_b: U64::zeroed(),
+        root: [0; 32],
+    };
+    [bytes_of(&prefix), bytemuck::cast_slice(entries)].concat()
+}

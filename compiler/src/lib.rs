@@ -1,1 +1,3 @@
 //! (map to follow)
+
+pub mod family;

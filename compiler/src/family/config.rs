@@ -177,7 +177,7 @@ impl ModelType {
             rope: rope::read(config, self.theta)?,
             tensors: BTreeMap::new(),
             tied: config.boolean("tie_word_embeddings")?.unwrap_or(self.tied),
-            tokens: tokens(config, generation, vocab, notes)?,
+            tokens: tokens([Some(config), generation], vocab, notes)?,
             vocab,
             window: self.window(config, layers)?,
         })
@@ -251,11 +251,11 @@ fn refuse_unsupported(config: &Object) -> Result<()> {
     Ok(())
 }
 
-/// The special tokens; a generation configuration adds tokens that end a sequence, and fills in the others.
-fn tokens(config: &Object, generation: Option<&Object>, vocab: u64, notes: &mut Vec<String>) -> Result<Tokens> {
+/// The special tokens: every source adds tokens that end a sequence, and the first that names another one wins.
+pub(super) fn tokens(sources: [Option<&Object>; 2], vocab: u64, notes: &mut Vec<String>) -> Result<Tokens> {
     let ids = 0..=vocab - 1;
     let mut tokens = Tokens::default();
-    for source in [Some(config), generation].into_iter().flatten() {
+    for source in sources.into_iter().flatten() {
         tokens.bos = tokens.bos.or(source.count("bos_token_id", ids.clone())?);
         if source.value("pad_token_id").and_then(serde_json::Value::as_i64) == Some(-1) {
             notes.push(format!("{} is -1: no padding token", source.subject("pad_token_id")));

@@ -61,24 +61,34 @@ pub fn plan(facts: &Facts<'_>, options: &Options) -> Result<Plan> {
 
     let mut notes = Vec::new();
     if let Some(args) = trainer::arguments(metadata.as_ref(), config.as_ref())? {
-        return sparse_bitnet(&args, facts, options, notes);
+        return sparse_bitnet(&args, [config.as_ref(), generation.as_ref()], facts, options, notes);
     }
     if let Some(config) = config {
         return folder(&config, generation.as_ref(), facts, options, notes);
     }
+    if metadata.is_some() {
+        notes.push("metadata.json has no modelargs: not followed".to_owned());
+    }
     let tensors = bare::plan(facts.tensors, options, &mut notes)?;
+    require_ternary(&tensors, "tensors", "choose some with --include")?;
     let pattern = pattern::settle(options.pattern, None, SourceKind::Weights, &mut notes)?;
     pattern::check_groups(pattern, &tensors)?;
     Ok(Plan { kind: SourceKind::Weights, model: None, pattern, tensors, duplicates: Vec::new(), notes })
 }
 
-fn sparse_bitnet(args: &Object, facts: &Facts<'_>, options: &Options, mut notes: Vec<String>) -> Result<Plan> {
+fn sparse_bitnet(
+    args: &Object,
+    beside: [Option<&Object>; 2],
+    facts: &Facts<'_>,
+    options: &Options,
+    mut notes: Vec<String>,
+) -> Result<Plan> {
     refuse_globs(options)?;
     if options.already_ternary {
         let expected = "no such option, because the trainer stores latent weights";
         return Err(FamilyError::invalid("--ternary", expected, "the option"));
     }
-    let (blueprint, declared) = trainer::describe(args, &mut notes)?;
+    let (blueprint, declared) = trainer::describe(args, beside, &mut notes)?;
     let stock = Inventory::new(facts.tensors)?;
     let assembled = assemble(blueprint, stock, &mut notes)?;
     finish(SourceKind::SparseBitnet, assembled, declared, options, notes)
@@ -112,6 +122,7 @@ fn finish(
     mut notes: Vec<String>,
 ) -> Result<Plan> {
     let Assembled { model, tensors, duplicates } = assembled;
+    require_ternary(&tensors, "modules_to_not_convert", "name fewer modules")?;
     let pattern = pattern::settle(options.pattern, declared, kind, &mut notes)?;
     pattern::check_groups(pattern, &tensors)?;
     Ok(Plan { kind, model: Some(model), pattern, tensors, duplicates, notes })
@@ -127,6 +138,14 @@ fn kind_of(tensors: &[Planned]) -> SourceKind {
     } else {
         SourceKind::HfLatent
     }
+}
+
+/// A file without a ternary weight would be a copy of its source.
+fn require_ternary(tensors: &[Planned], subject: &str, remedy: &str) -> Result<()> {
+    if tensors.iter().any(Planned::is_ternary) {
+        return Ok(());
+    }
+    Err(FamilyError::invalid(subject, "at least one linear weight to make ternary", "none").remedy(remedy))
 }
 
 fn check_options(options: &Options) -> Result<()> {

@@ -101,6 +101,9 @@ fn declared(
             "quantization_mode is online, but linear_class bitlinear is packed: the tensors are {stored}"
         ));
     }
+    if packed && options.force_quantize {
+        notes.push("linear weights of floating-point numbers are taken as latent, as --force-quantize asks".to_owned());
+    }
     let plain = match (packed, options.force_quantize, options.already_ternary) {
         (_, _, true) => Plain::Ternary,
         (true, false, _) => Plain::Refused,

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use sbnc_format::manifest::{Model, Real, Rope, RopeStyle, Tokens};
+use sbnc_format::manifest::{Model, Real, Rope, RopeStyle};
 
 use super::assemble::{Blueprint, Features};
-use super::config::{CONTEXT, HEADS, LAYERS, VOCAB, WIDTH};
+use super::config::{CONTEXT, HEADS, LAYERS, VOCAB, WIDTH, tokens};
 use super::error::{FamilyError, Result};
 use super::json::Object;
 use super::pattern;
@@ -33,8 +33,12 @@ pub(super) fn arguments(metadata: Option<&Object>, config: Option<&Object>) -> R
     Ok(ours.or(copy))
 }
 
-/// Describes the model, and the pattern that was trained.
-pub(super) fn describe(args: &Object, notes: &mut Vec<String>) -> Result<(Blueprint, Option<(u8, u8)>)> {
+/// Describes the model, and the pattern that was trained. The trainer writes no special tokens; files that users add may name them.
+pub(super) fn describe(
+    args: &Object,
+    beside: [Option<&Object>; 2],
+    notes: &mut Vec<String>,
+) -> Result<(Blueprint, Option<(u8, u8)>)> {
     refuse_unsupported(args)?;
     let layers = args.required("n_layers", LAYERS)?;
     let hidden = args.required("d_model", WIDTH)?;
@@ -72,7 +76,7 @@ pub(super) fn describe(args: &Object, notes: &mut Vec<String>) -> Result<(Bluepr
         },
         tensors: BTreeMap::new(),
         tied: args.boolean("weight_tying")?.unwrap_or(false),
-        tokens: Tokens::default(),
+        tokens: tokens(beside, vocab, notes)?,
         vocab,
         window: None,
     };

@@ -269,6 +269,9 @@ fn sparse_bitnet_in_all_its_forms() {
     let variant = planned(&trainer(SMALL, true).set_arg("a4", json!(true)).set_arg("srelu", json!(true)));
     assert_eq!(variant.model.unwrap().activation_bits, 4);
     assert!(variant.notes.iter().any(|note| note.contains("srelu")));
+    let mut named = trainer(SMALL, true);
+    named.generation = Some(json!({"eos_token_id": [3, 5], "pad_token_id": -1}));
+    assert_eq!(planned(&named).model.unwrap().tokens.eos, Some(vec![3, 5]));
     let tied = planned(&trainer(SMALL, true).set_arg("weight_tying", json!(true)));
     assert_eq!(tied.duplicates[0].name, "output.weight");
 }
@@ -289,6 +292,14 @@ fn an_ordinary_model_is_quantised_only_by_force() {
     let plan = planned(&folder("llama", SMALL, Stored::Latent).option(|options| options.force_quantize = true));
     assert_eq!(plan.kind, SourceKind::HfLatent);
     assert!(plan.notes.iter().any(|note| note.contains("ruins")));
+}
+
+#[test]
+fn master_weights_under_a_packed_configuration_need_force() {
+    let checkpoint = falcon_e(Stored::Latent).set("quantization_config", json!({"quant_method": "bitnet"}));
+    let plan = planned(&checkpoint.option(|options| options.force_quantize = true));
+    assert_eq!(plan.kind, SourceKind::HfLatent);
+    assert!(plan.notes.iter().any(|note| note.contains("--force-quantize")));
 }
 
 #[test]

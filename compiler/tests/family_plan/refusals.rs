@@ -233,6 +233,14 @@ fn quantization_that_contradicts_itself() {
 }
 
 #[test]
+fn nothing_to_make_ternary() {
+    let all = online_llama().set("quantization_config.modules_to_not_convert", json!(["lm_head", "model"]));
+    refused(all, Invalid, &["modules_to_not_convert", "at least one linear weight"]);
+    let vector = Checkpoint { tensors: vec![tensor("norm", Dtype::F32, &[8])], ..Checkpoint::default() };
+    refused(vector, Invalid, &["at least one linear weight", "--include"]);
+}
+
+#[test]
 fn spellings_that_disagree() {
     refused(
         online_llama().set("rope_parameters", json!({"rope_theta": 1e4})),

@@ -170,12 +170,13 @@ mod disk {
         2 * rayon::current_num_threads()
     }
 
-    /// Packs the file whose bytes are `raw` into `target`.
+    /// Packs the file whose bytes are `raw` into `target`. `go_on` is told of bytes done, and stops the work by returning false: then nothing is
+    /// left, and the result is an [interrupted](std::io::ErrorKind::Interrupted) error.
     pub fn pack(
         raw: &[u8],
         target: &Path,
         level: i32,
-        progress: &(dyn Fn(u64) + Sync),
+        go_on: &dyn Fn(u64) -> bool,
     ) -> std::result::Result<u64, WriteError> {
         let root = Sbnc::open(raw)?.root();
         let io = |doing| move |source| WriteError::Io { doing, path: target.to_owned(), source };
@@ -193,7 +194,9 @@ mod disk {
                 let digest = Digest::of(&stored).0;
                 table.push(Chunk { stored_bytes: U32::from(stored.len() as u32), codec: U32::from(codec), digest });
             }
-            progress(batch.len() as u64);
+            if !go_on(batch.len() as u64) {
+                return Err(io("finish")(std::io::ErrorKind::Interrupted.into()));
+            }
         }
         if raw.len() as u64 > end.saturating_mul(MAX_PACKED_RATIO) {
             let found = format!("{end} bytes for {}", raw.len());
@@ -228,7 +231,7 @@ mod disk {
     pub fn unpack<E: From<WriteError>>(
         packed: &Packed<'_>,
         target: &Path,
-        progress: &(dyn Fn(u64) + Sync),
+        go_on: &dyn Fn(u64) -> bool,
         check: impl FnOnce(&Path) -> std::result::Result<Digest, E>,
     ) -> std::result::Result<(), E> {
         let io = |doing| move |source| E::from(WriteError::Io { doing, path: target.to_owned(), source });
@@ -240,7 +243,9 @@ mod disk {
             for chunk in chunks {
                 let chunk = chunk.map_err(|e| E::from(e.into()))?;
                 output.file().write_all(&chunk).map_err(io("write"))?;
-                progress(chunk.len() as u64);
+                if !go_on(chunk.len() as u64) {
+                    return Err(io("finish")(std::io::ErrorKind::Interrupted.into()));
+                }
             }
         }
         let root = check(output.path())?;

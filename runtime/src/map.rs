@@ -71,6 +71,12 @@ impl Deref for Map {
     }
 }
 
+impl AsRef<[u8]> for Map {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 /// Copies `len` bytes of `file` from `offset`, without moving the file's cursor on systems that can. The counterpart of
 /// [`Map::range`], with the same answer for a range that ends after the file.
 pub fn read_range(file: &File, offset: u64, len: u64) -> io::Result<Vec<u8>> {

@@ -24,7 +24,7 @@ mod values;
 pub mod windows;
 
 pub(crate) use content::content;
-pub use content::{Content, ContentHasher, check_pattern};
+pub use content::{Content, ContentHasher, check_pattern, decode_batches};
 pub use pattern::{ParsePatternError, Pattern};
 pub(crate) use values::{check_scales, check_values};
 

@@ -1,0 +1,81 @@
+//! The `sbnc` command: arguments in, results on stdout, messages on stderr, an exit code that scripts can rely on.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | `diff`: the files differ |
+//! | 2 | the command line is wrong |
+//! | 3 | the input breaks a rule |
+//! | 4 | bytes are not what they were: a digest differs |
+//! | 5 | not supported by this version |
+//! | 6 | the system refused: no such file, no room, no permission |
+//! | 7 | the work does not fit the memory it was given |
+//! | 8 | no such device, or it cannot be used |
+//! | 130 | interrupted |
+
+mod arguments;
+mod compile;
+mod diff;
+mod export;
+mod inspect;
+mod pack;
+mod terminal;
+mod verify;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use sbnc_format::Sbnc;
+use sbnc_runtime::map::Map;
+
+use self::arguments::{Arguments, Command};
+use crate::error::{Error, Exit, Result};
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    crate::interrupt::install();
+    let arguments = Arguments::parse();
+    match run(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let text = error.to_string();
+            if !text.is_empty() {
+                eprintln!("error: {text}");
+            }
+            ExitCode::from(error.exit() as u8)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Compile(arguments) => compile::run(&arguments),
+        Command::Inspect { file, tensor, json } => inspect::run(&file, tensor.as_deref(), json),
+        Command::Verify { file, deep, against, json } => match against {
+            None => verify::run(&file, deep, json),
+            Some(input) => compile::verify_against(&file, &input, json),
+        },
+        Command::Diff { a, b, json } => diff::run(&a, &b, json),
+        Command::Export { file, output, trits, dtype } => {
+            let form = if trits { export::Form::Trits } else { dtype.into() };
+            export::run(&file, &output, form)
+        }
+        Command::Pack { file, output, level } => pack::pack(&file, &output.unwrap_or_else(|| file.with_extension("sbncz")), level),
+        Command::Unpack { file, output } => pack::unpack(&file, &output.unwrap_or_else(|| file.with_extension("sbnc"))),
+    }
+}
+
+/// Maps a file.
+fn map(path: &Path) -> Result<Map> {
+    let kind = std::fs::metadata(path).map_err(|e| Error::io(path, "open", &e))?;
+    if !kind.is_file() {
+        return Err(Error::new(Exit::Io, format!("{}: not a regular file", path.display())));
+    }
+    Map::open(path).map_err(|e| Error::io(path, "map", &e))
+}
+
+/// Maps and opens an sbnc file.
+fn open(path: &Path) -> Result<Sbnc<Map>> {
+    Sbnc::open(map(path)?).map_err(|e| Error::format(path, &e))
+}

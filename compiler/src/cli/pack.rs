@@ -1,0 +1,45 @@
+//! `sbnc pack` and `sbnc unpack`: a smaller form for download, and back.
+
+use std::path::Path;
+
+use sbnc_format::packed::{self, Packed};
+use sbnc_format::{Depth, Sbnc};
+
+use super::terminal::{bytes, emit, progress};
+use crate::error::{Error, Result};
+
+pub(crate) fn pack(path: &Path, output: &Path, level: i32) -> Result<()> {
+    let raw = super::map(path)?;
+    Sbnc::open(&raw[..]).map_err(|e| Error::format(path, &e))?;
+    let bar = progress(raw.len() as u64, "packing");
+    let stored = packed::pack(&raw, output, level, &|n| {
+        bar.inc(n);
+        crate::interrupt::check().is_ok()
+    });
+    bar.finish_and_clear();
+    let stored = crate::interrupt::check().and(stored.map_err(Error::from))?;
+    let share = 100.0 * stored as f64 / raw.len() as f64;
+    emit(&format!("{}: {} in {} ({share:.1} %)\n", output.display(), bytes(raw.len() as u64), bytes(stored)))
+}
+
+pub(crate) fn unpack(path: &Path, output: &Path) -> Result<()> {
+    let stored = super::map(path)?;
+    let packed = Packed::open(&stored).map_err(|e| Error::format(path, &e))?;
+    let bar = progress(packed.raw_bytes(), "unpacking");
+    let unpacked = packed::unpack(
+        &packed,
+        output,
+        &|n| {
+            bar.inc(n);
+            crate::interrupt::check().is_ok()
+        },
+        |temporary| {
+            let file = super::open(temporary)?;
+            file.verify(Depth::Stored, &|_| {}).result().map_err(|e| Error::format(path, &e))?;
+            Ok::<_, Error>(file.root())
+        },
+    );
+    bar.finish_and_clear();
+    crate::interrupt::check().and(unpacked)?;
+    emit(&format!("{}: {}, root {}\n", output.display(), bytes(packed.raw_bytes()), packed.root()))
+}

@@ -193,7 +193,8 @@ def difference(name, ours, theirs):
     wrong = np.flatnonzero(ours.reshape(-1) != theirs.reshape(-1))
     if wrong.size:
         at = np.unravel_index(wrong[0], ours.shape)
-        return "%s: %d of %d differ, first at %s: expected %s, found %s" % (name, wrong.size, ours.size, [int(i) for i in at], ours[at], theirs.reshape(ours.shape)[at])
+        first = [int(i) for i in at], ours[at], theirs.reshape(ours.shape)[at]
+        return "%s: %d of %d differ, first at %s: expected %s, found %s" % (name, wrong.size, ours.size, *first)
     return None
 
 

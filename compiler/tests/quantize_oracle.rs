@@ -7,8 +7,7 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 use sbnc::quantize::{
-    BINS, Dtype, Int8Error, Latent, NEAR, Nm, PartScale, QuantizeError, Stats, Tally, Ternariser, int8_rows, oracle,
-    part_scale,
+    BINS, Dtype, Latent, NEAR, Nm, PartScale, QuantizeError, Stats, Tally, Ternariser, int8_rows, oracle, part_scale,
 };
 
 /// The bytes of `weights` in `dtype`, and what they are once rounded to it.
@@ -120,7 +119,8 @@ proptest! {
         let (bytes, values) = encode(&weights, dtype);
         let latent = Latent::new(&bytes, rows, cols, dtype).unwrap();
         let (mut q, mut scales) = (vec![0; rows * cols], vec![0.0; rows]);
-        let Int8Error { relative_rms, max_abs } = int8_rows(&latent, 0..rows, &mut q, &mut scales).unwrap();
+        let error = int8_rows(&latent, 0..rows, &mut q, &mut scales).unwrap();
+        let (relative_rms, max_abs) = (error.relative_rms(), error.max_abs());
         let (mut error, mut total, mut largest) = (0.0, 0.0, 0.0f64);
         for ((row, q), &scale) in values.chunks(cols).zip(q.chunks(cols)).zip(&scales) {
             let max = row.iter().fold(0.0f32, |max, w| max.max(w.abs()));

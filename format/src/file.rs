@@ -130,13 +130,23 @@ impl<B: AsRef<[u8]>> Sbnc<B> {
         }
     }
 
+    /// What holds the bytes.
+    pub fn storage(&self) -> &B {
+        &self.bytes
+    }
+
+    /// The bytes of the file that a tensor takes.
+    pub fn range_of(&self, tensor: &Tensor) -> std::ops::Range<usize> {
+        let start = self.payload + tensor.offset as usize;
+        start..start + tensor.stored_bytes as usize
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         self.bytes.as_ref()
     }
 
     pub(crate) fn view<'a>(&'a self, tensor: &'a Tensor) -> TensorView<'a> {
-        let start = self.payload + tensor.offset as usize;
-        TensorView { tensor, extent: &self.bytes()[start..start + tensor.stored_bytes as usize] }
+        TensorView { tensor, extent: &self.bytes()[self.range_of(tensor)] }
     }
 
     pub(crate) fn payload(&self) -> &[u8] {

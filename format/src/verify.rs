@@ -129,35 +129,43 @@ impl<B: AsRef<[u8]> + Sync> Sbnc<B> {
     /// Digest and rules of every tensor, block by block on all threads.
     fn check_blocks(&self, decodable: bool, progress: &(dyn Fn(u64) + Sync)) -> Vec<Result<()>> {
         let views: Vec<_> = self.views().collect();
-        let blocks: Vec<(usize, usize)> = views
-            .iter()
-            .enumerate()
-            .flat_map(|(i, view)| (0..view.extent().len().div_ceil(BLOCK_BYTES)).map(move |block| (i, block)))
-            .collect();
-        let done: Vec<(BlockHash, Result<()>)> = blocks
-            .par_iter()
-            .map(|&(i, index)| {
-                let extent = views[i].extent();
-                let block = &extent[index * BLOCK_BYTES..extent.len().min((index + 1) * BLOCK_BYTES)];
-                let hash = hash_block(block, index, extent.len());
-                let rules = if decodable { views[i].check_block(index) } else { Ok(()) };
-                progress(block.len() as u64);
-                (hash, rules)
-            })
-            .collect();
-        let mut done = done.into_iter();
-        let of_tensor = |view: &TensorView<'_>| {
-            let count = view.extent().len().div_ceil(BLOCK_BYTES);
-            let (hashes, rules): (Vec<_>, Vec<_>) = done.by_ref().take(count).unzip();
-            view.check_digest(join(&hashes))?;
-            rules.into_iter().collect::<Result<()>>()?;
-            if decodable { view.check_tail() } else { Ok(()) }
-        };
-        views.iter().map(of_tensor).collect()
+        check_blocks(&views, decodable, progress)
     }
 }
 
+/// Cuts the extents of some tensors into blocks and shares them out; the outcome for each tensor.
+fn check_blocks(views: &[TensorView<'_>], decodable: bool, progress: &(dyn Fn(u64) + Sync)) -> Vec<Result<()>> {
+    let count = |view: &TensorView<'_>| view.extent().len().div_ceil(BLOCK_BYTES);
+    let blocks: Vec<(usize, usize)> =
+        views.iter().enumerate().flat_map(|(i, view)| (0..count(view)).map(move |block| (i, block))).collect();
+    let done: Vec<(BlockHash, Result<()>)> = blocks
+        .par_iter()
+        .map(|&(i, index)| {
+            let extent = views[i].extent();
+            let block = &extent[index * BLOCK_BYTES..extent.len().min((index + 1) * BLOCK_BYTES)];
+            let hash = hash_block(block, index, extent.len());
+            let rules = if decodable { views[i].check_block(index) } else { Ok(()) };
+            progress(block.len() as u64);
+            (hash, rules)
+        })
+        .collect();
+    let mut done = done.into_iter();
+    let mut of_tensor = |view: &TensorView<'_>| {
+        let (hashes, rules): (Vec<_>, Vec<_>) = done.by_ref().take(count(view)).unzip();
+        view.check_digest(join(&hashes))?;
+        rules.into_iter().collect::<Result<()>>()?;
+        if decodable { view.check_tail() } else { Ok(()) }
+    };
+    views.iter().map(&mut of_tensor).collect()
+}
+
 impl<'a> TensorView<'a> {
+    /// Checks everything about this tensor: its digest, its rules and its decoded content.
+    pub fn verify(&self) -> Result<()> {
+        check_blocks(&[*self], true, &|_| {}).into_iter().collect::<Result<()>>()?;
+        self.check_content()
+    }
+
     /// Checks the rules of the tensor's encoding (not its digest) and gives the type that kernels take.
     pub fn validate(&self) -> Result<Validated<'a>> {
         let Layout::Known { encoding, order, pattern } = self.tensor().layout else {

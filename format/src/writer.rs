@@ -9,7 +9,6 @@
 //! The plan (names, shapes, layouts) fixes every offset before the first byte, so nothing is held but the piece being written. Digests are taken as the
 //! bytes pass. The reader of this format is in [`file`](crate::Sbnc); it shares the records with this module and nothing else.
 
-use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -122,6 +121,7 @@ pub struct Writer {
     specs: Vec<TensorSpec>,
     names: Vec<u8>,
     manifest_bytes: usize,
+    files_digest: Digest,
     next: usize,
 }
 
@@ -130,11 +130,13 @@ pub struct Writer {
 pub struct Sealed {
     output: Output,
     root: Digest,
+    tensors: Vec<(String, Digest)>,
 }
 
+/// Where the bytes go; nowhere, if only the digests are wanted.
 #[derive(Debug)]
 struct Output {
-    file: AtomicFile,
+    file: Option<AtomicFile>,
     target: PathBuf,
     position: u64,
 }
@@ -155,33 +157,58 @@ impl Writer {
         manifest: &Manifest,
         carried: &[Carried],
     ) -> Result<Self, WriteError> {
+        let file = AtomicFile::create(target).map_err(io_error("create the output", target))?;
+        let output = Output { file: Some(file), target: target.to_owned(), position: 0 };
+        let mut writer = Self::plan(output, specs, manifest, carried)?;
+        if let Some(file) = &writer.output.file {
+            let bytes = writer.file_bytes();
+            file.reserve(bytes).map_err(io_error("reserve room for the output", target))?;
+        }
+        if let Some(files) = writer.planned(section::FILES) {
+            writer.output.seek(files.offset)?;
+            carried.iter().try_for_each(|c| writer.output.write(&c.stored))?;
+        }
+        Ok(writer)
+    }
+
+    /// Plans a file that is not written: sealing it gives the root digest that it would have.
+    pub fn dry(specs: Vec<TensorSpec>, manifest: &Manifest, carried: &[Carried]) -> Result<Self, WriteError> {
+        Self::plan(Output { file: None, target: PathBuf::new(), position: 0 }, specs, manifest, carried)
+    }
+
+    fn plan(
+        output: Output,
+        specs: Vec<TensorSpec>,
+        manifest: &Manifest,
+        carried: &[Carried],
+    ) -> Result<Self, WriteError> {
         let (records, names) = plan_records(&specs)?;
         let payload_bytes = records.last().map_or(0, |r| r.offset.get() + r.stored_bytes.get());
         // The reader's own checks, on records whose digests are still zero.
         record::parse(bytemuck::cast_slice(&records), &names, payload_bytes, false)?;
         let manifest_bytes = manifest.to_bytes()?.len();
-        let files_bytes: usize = carried.iter().map(|c| c.stored.len()).sum();
+        let mut files = blake3::Hasher::new();
+        carried.iter().for_each(|c| {
+            files.update(&c.stored);
+        });
         let lengths = [
             (section::TENSORS, records.len() * RECORD_BYTES),
             (section::NAMES, names.len()),
             (section::MANIFEST, manifest_bytes),
-            (section::FILES, files_bytes),
+            (section::FILES, files.count() as usize),
         ];
         let sections = plan_sections(&lengths, payload_bytes);
-        let file_bytes = sections.last().map_or(0, |s| s.offset + s.bytes);
+        let files_digest = files.finalize().into();
+        Ok(Self { output, sections, records, specs, names, manifest_bytes, files_digest, next: 0 })
+    }
 
-        let io = |doing| move |source| WriteError::Io { doing, path: target.to_owned(), source };
-        let file = AtomicFile::create(target).map_err(io("create the output"))?;
-        file.reserve(file_bytes).map_err(io("reserve room for the output"))?;
-        let mut output = Output { file, target: target.to_owned(), position: 0 };
-        if let Some(files) = sections.iter().find(|s| s.kind == section::FILES) {
-            output.seek(files.offset)?;
-            carried.iter().try_for_each(|c| output.write(&c.stored))?;
-        }
-        if let Some(payload) = sections.last() {
-            output.seek(payload.offset)?;
-        }
-        Ok(Self { output, sections, records, specs, names, manifest_bytes, next: 0 })
+    /// Length of the whole file.
+    pub fn file_bytes(&self) -> u64 {
+        self.sections.last().map_or(0, |s| s.offset + s.bytes)
+    }
+
+    fn planned(&self, kind: u32) -> Option<Planned> {
+        self.sections.iter().find(|s| s.kind == kind).copied()
     }
 
     /// Begins the next tensor of the plan.
@@ -194,8 +221,8 @@ impl Writer {
             });
         }
         self.next += 1;
-        let payload = self.sections.last().map_or(0, |s| s.offset);
-        self.output.pad_to(payload + self.records[index].offset.get())?;
+        let payload = self.planned(section::PAYLOAD).map_or(0, |s| s.offset);
+        self.output.seek(payload + self.records[index].offset.get())?;
         Ok(TensorWriter { writer: self, index, written: 0, stored: blake3::Hasher::new() })
     }
 
@@ -216,26 +243,27 @@ impl Writer {
                 section::TENSORS => self.output.put(planned, bytemuck::cast_slice(&self.records))?,
                 section::NAMES => self.output.put(planned, &self.names)?,
                 section::MANIFEST => self.output.put(planned, &manifest)?,
-                section::FILES => self.output.digest_back(planned)?,
+                section::FILES => self.files_digest,
                 _ => Digest([0; 32]),
             };
             entries.push(section_entry(planned, digest));
         }
-        let header = header_bytes(&entries, self.sections.last().map_or(0, |s| s.offset + s.bytes));
+        let header = header_bytes(&entries, self.file_bytes());
         let root = root_of(&header);
         self.output.seek(0)?;
         self.output.write(&header[..PREFIX_BYTES - 32])?;
         self.output.write(&root.0)?;
         self.output.write(&header[PREFIX_BYTES..])?;
-        self.output.file.file().flush().map_err(self.output.io("write"))?;
-        Ok(Sealed { output: self.output, root })
+        let contents = self.records.iter().map(|r| Digest(r.content_digest));
+        let tensors = self.specs.into_iter().map(|s| s.name).zip(contents).collect();
+        Ok(Sealed { output: self.output, root, tensors })
     }
 }
 
 impl Sealed {
-    /// Where the complete file is now.
-    pub fn path(&self) -> &Path {
-        self.output.file.path()
+    /// Where the complete file is now; `None` if it was not written.
+    pub fn path(&self) -> Option<&Path> {
+        self.output.file.as_ref().map(AtomicFile::path)
     }
 
     /// The digest that names the file.
@@ -243,14 +271,16 @@ impl Sealed {
         self.root
     }
 
+    /// Names and content digests of all tensors.
+    pub fn tensors(&self) -> &[(String, Digest)] {
+        &self.tensors
+    }
+
     /// Makes the file durable and gives it its name.
     pub fn commit(self) -> Result<Digest, WriteError> {
-        let target = self.output.target.clone();
-        self.output.file.commit().map_err(|source| WriteError::Io {
-            doing: "put the output in place",
-            path: target,
-            source,
-        })?;
+        if let Some(file) = self.output.file {
+            file.commit().map_err(io_error("put the output in place", &self.output.target))?;
+        }
         Ok(self.root)
     }
 }
@@ -328,20 +358,23 @@ impl TensorWriter<'_> {
 
 impl Output {
     fn write(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
-        self.file.file().write_all(bytes).map_err(self.io("write"))?;
+        if let Some(file) = &mut self.file {
+            file.file().write_all(bytes).map_err(io_error("write", &self.target))?;
+        }
         self.position += bytes.len() as u64;
         Ok(())
     }
 
     /// The file was created at its full length, so what is skipped reads as zero.
     fn seek(&mut self, position: u64) -> Result<(), WriteError> {
-        self.file.file().seek(SeekFrom::Start(position)).map_err(self.io("seek"))?;
+        if self.position == position {
+            return Ok(());
+        }
+        if let Some(file) = &mut self.file {
+            file.file().seek(SeekFrom::Start(position)).map_err(io_error("seek", &self.target))?;
+        }
         self.position = position;
         Ok(())
-    }
-
-    fn pad_to(&mut self, position: u64) -> Result<(), WriteError> {
-        if self.position == position { Ok(()) } else { self.seek(position) }
     }
 
     fn put(&mut self, planned: Planned, bytes: &[u8]) -> Result<Digest, WriteError> {
@@ -349,20 +382,11 @@ impl Output {
         self.write(bytes)?;
         Ok(Digest::of(bytes))
     }
+}
 
-    /// The digest of a section that was written earlier.
-    fn digest_back(&mut self, planned: Planned) -> Result<Digest, WriteError> {
-        self.seek(planned.offset)?;
-        let mut hasher = blake3::Hasher::new();
-        let file: &mut File = self.file.file();
-        hasher.update_reader(io::Read::take(file, planned.bytes)).map_err(self.io("read back"))?;
-        Ok(hasher.finalize().into())
-    }
-
-    fn io(&self, doing: &'static str) -> impl FnOnce(io::Error) -> WriteError + use<> {
-        let path = self.target.clone();
-        move |source| WriteError::Io { doing, path, source }
-    }
+fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WriteError + use<> {
+    let path = path.to_owned();
+    move |source| WriteError::Io { doing, path, source }
 }
 
 fn plan_records(specs: &[TensorSpec]) -> Result<(Vec<Record>, Vec<u8>), WriteError> {

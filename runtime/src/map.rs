@@ -63,6 +63,29 @@ impl Map {
     }
 }
 
+impl Map {
+    /// Gives the memory of a range back to the system: the next touch reads the file again. For walking through a file that is larger than the
+    /// memory one wants to take. Whole pages within the range only; a system that cannot do this does nothing.
+    pub fn release(&self, range: std::ops::Range<usize>) {
+        #[cfg(unix)]
+        if let Some(map) = &self.0 {
+            let start = range.start.next_multiple_of(PAGE);
+            let end = range.end.min(map.len()) / PAGE * PAGE;
+            if start < end {
+                // SAFETY: the mapping is private and read-only and was never written (`Map` offers no way to), so its pages hold nothing but the
+                // file's bytes; dropping them can only make a later read fetch those bytes again. `start..end` lies within the map.
+                let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+}
+
+/// A multiple of every page size in use: the address of a map is aligned to its system's page, offsets within it to this.
+#[cfg(unix)]
+const PAGE: usize = 64 << 10;
+
 impl Deref for Map {
     type Target = [u8];
 

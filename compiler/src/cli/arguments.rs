@@ -124,6 +124,9 @@ pub(crate) struct Compile {
     /// The layout of I2_S tensors in a GGUF file, which the file does not say
     #[arg(long, value_enum)]
     pub(crate) i2s_layout: Option<I2s>,
+    /// Dense weights are three-valued already: take their trits and scales over
+    #[arg(long, conflicts_with = "force_quantize")]
+    pub(crate) ternary: bool,
     /// Quantise a model that shows no sign of ternary training
     #[arg(long)]
     pub(crate) force_quantize: bool,

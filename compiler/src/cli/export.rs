@@ -81,9 +81,15 @@ fn items(view: TensorView<'_>, form: Form) -> Vec<Item<'_>> {
     };
     let product = |dtype, width| vec![item(t.name.clone(), dtype, t.shape.clone(), width, What::Product)];
     match (encoding, form) {
-        (Encoding::F32, Form::Bf16 | Form::F32) => vec![item(t.name.clone(), "F32", t.shape.clone(), 4, What::AsStored)],
-        (Encoding::F16, Form::Bf16 | Form::F32) => vec![item(t.name.clone(), "F16", t.shape.clone(), 2, What::AsStored)],
-        (Encoding::Bf16, Form::Bf16 | Form::F32) => vec![item(t.name.clone(), "BF16", t.shape.clone(), 2, What::AsStored)],
+        (Encoding::F32, Form::Bf16 | Form::F32) => {
+            vec![item(t.name.clone(), "F32", t.shape.clone(), 4, What::AsStored)]
+        }
+        (Encoding::F16, Form::Bf16 | Form::F32) => {
+            vec![item(t.name.clone(), "F16", t.shape.clone(), 2, What::AsStored)]
+        }
+        (Encoding::Bf16, Form::Bf16 | Form::F32) => {
+            vec![item(t.name.clone(), "BF16", t.shape.clone(), 2, What::AsStored)]
+        }
         (Encoding::F32 | Encoding::F16 | Encoding::Bf16 | Encoding::I8, Form::Trits) => Vec::new(),
         (_, Form::Trits) => vec![
             item(t.name.clone(), "I8", t.shape.clone(), 1, What::Trits),

@@ -105,7 +105,10 @@ fn file_text(path: &Path, file: &Sbnc<Map>) -> String {
         None => line("model", "none: weights only".to_owned()),
     }
     let sources: Vec<&str> = manifest.provenance.sources.iter().map(|s| s.name.as_str()).collect();
-    line("source", format!("{}: {}, by {}", manifest.provenance.kind, sources.join(", "), manifest.provenance.compiler));
+    line(
+        "source",
+        format!("{}: {}, by {}", manifest.provenance.kind, sources.join(", "), manifest.provenance.compiler),
+    );
     let files: Vec<String> = manifest.files.iter().map(|f| format!("{} ({})", f.name, bytes(f.raw))).collect();
     if !files.is_empty() {
         line("carries", files.join(", "));
@@ -179,7 +182,10 @@ fn tensor_text(t: &Tensor) -> String {
         rows.push(("pattern", pattern.to_string()));
         rows.push(("non-zeros", format!("{} of {}", count(t.non_zero), count(t.elements()))));
     }
-    rows.push(("size", format!("{} bytes at {}, {:.4} bits per weight", count(t.stored_bytes), count(t.offset), t.bits_per_weight())));
+    rows.push((
+        "size",
+        format!("{} bytes at {}, {:.4} bits per weight", count(t.stored_bytes), count(t.offset), t.bits_per_weight()),
+    ));
     rows.push(("scales", count(t.scale_count)));
     rows.push(("digest", t.stored_digest.to_string()));
     rows.push(("content", t.content_digest.to_string()));

@@ -22,11 +22,13 @@ mod pack;
 mod terminal;
 mod verify;
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use sbnc_format::Sbnc;
+use sbnc_format::atomic::AtomicFile;
 use sbnc_runtime::map::Map;
 
 use self::arguments::{Arguments, Command};
@@ -61,7 +63,9 @@ fn run(command: Command) -> Result<()> {
             let form = if trits { export::Form::Trits } else { dtype.into() };
             export::run(&file, &output, form)
         }
-        Command::Pack { file, output, level } => pack::pack(&file, &output.unwrap_or_else(|| file.with_extension("sbncz")), level),
+        Command::Pack { file, output, level } => {
+            pack::pack(&file, &output.unwrap_or_else(|| file.with_extension("sbncz")), level)
+        }
         Command::Unpack { file, output } => pack::unpack(&file, &output.unwrap_or_else(|| file.with_extension("sbnc"))),
     }
 }
@@ -73,6 +77,14 @@ fn map(path: &Path) -> Result<Map> {
         return Err(Error::new(Exit::Io, format!("{}: not a regular file", path.display())));
     }
     Map::open(path).map_err(|e| Error::io(path, "map", &e))
+}
+
+/// Writes a small file, whole or not at all.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = |e: std::io::Error| Error::io(path, "write", &e);
+    let mut file = AtomicFile::create(path).map_err(failed)?;
+    file.file().write_all(bytes).map_err(failed)?;
+    file.commit().map_err(failed)
 }
 
 /// Maps and opens an sbnc file.

@@ -39,7 +39,11 @@ pub(crate) fn run(path: &Path, deep: bool, as_json: bool) -> Result<()> {
         if as_json {
             return Ok(());
         }
-        let what = if deep { "structure, digests, payload rules, decoded content" } else { "structure, digests, payload rules" };
+        let what = if deep {
+            "structure, digests, payload rules, decoded content"
+        } else {
+            "structure, digests, payload rules"
+        };
         let rate = bytes((checked as f64 / seconds) as u64);
         return emit(&format!(
             "{}: ok\nroot       {}\nchecked    {what}\npayload    {} in {} tensors, {rate}/s\n",

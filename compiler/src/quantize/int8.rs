@@ -20,17 +20,31 @@ const TASK_ROWS: usize = 16;
 /// How far the int8 rows are from the original, `q × scale` taken exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Int8Error {
-    /// `sqrt(Σ(w − q·scale)² / Σw²)`; 0 where all weights are.
-    pub relative_rms: f64,
-    /// The largest `|w − q·scale|`.
-    pub max_abs: f64,
+    /// Σ(w − q·scale)².
+    squared_error: f64,
+    /// Σw².
+    squared_weight: f64,
+    max_abs: f64,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Squares {
-    error: f64,
-    weight: f64,
-    max_abs: f64,
+impl Int8Error {
+    /// `sqrt(Σ(w − q·scale)² / Σw²)`; 0 where all weights are.
+    pub fn relative_rms(&self) -> f64 {
+        if self.squared_weight > 0.0 { (self.squared_error / self.squared_weight).sqrt() } else { 0.0 }
+    }
+
+    /// The largest `|w − q·scale|`.
+    pub fn max_abs(&self) -> f64 {
+        self.max_abs
+    }
+
+    /// Adds the error of more rows.
+    #[inline(always)]
+    pub fn add(&mut self, other: Self) {
+        self.squared_error += other.squared_error;
+        self.squared_weight += other.squared_weight;
+        self.max_abs = if other.max_abs > self.max_abs { other.max_abs } else { self.max_abs };
+    }
 }
 
 /// Quantises `rows` of `latent` on the current rayon pool, into `out` (row-major) and `scales` (one per row). The measured error does not
@@ -63,12 +77,12 @@ pub fn int8_rows(
         .par_chunks_mut(TASK_ROWS * cols)
         .zip(scales.par_chunks_mut(TASK_ROWS))
         .zip(bytes.par_chunks(TASK_ROWS * stride));
-    let squares: Vec<Option<Squares>> = tasks
+    let squares: Vec<Option<Int8Error>> = tasks
         .map(|((out, scales), bytes)| {
             with_element!(latent.dtype(), E => pulp::Arch::new().dispatch(Rows { bytes, stride, out, scales, element: PhantomData::<E> }))
         })
         .collect();
-    let mut total = Squares::default();
+    let mut total = Int8Error::default();
     for (task, squares) in squares.into_iter().enumerate() {
         let Some(squares) = squares else {
             let from = task * TASK_ROWS * cols;
@@ -78,17 +92,7 @@ pub fn int8_rows(
         };
         total.add(squares);
     }
-    let relative_rms = if total.weight > 0.0 { (total.error / total.weight).sqrt() } else { 0.0 };
-    Ok(Int8Error { relative_rms, max_abs: total.max_abs })
-}
-
-impl Squares {
-    #[inline(always)]
-    fn add(&mut self, other: Squares) {
-        self.error += other.error;
-        self.weight += other.weight;
-        self.max_abs = if other.max_abs > self.max_abs { other.max_abs } else { self.max_abs };
-    }
+    Ok(total)
 }
 
 struct Rows<'a, E> {
@@ -101,11 +105,11 @@ struct Rows<'a, E> {
 
 impl<E: Element> WithSimd for Rows<'_, E> {
     /// Nothing if a row is not finite.
-    type Output = Option<Squares>;
+    type Output = Option<Int8Error>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Option<Squares> {
-        let mut total = Squares::default();
+    fn with_simd<S: Simd>(self, _: S) -> Option<Int8Error> {
+        let mut total = Int8Error::default();
         let cols = self.out.len() / self.scales.len();
         for ((row, out), scale) in
             self.bytes.chunks_exact(self.stride).zip(self.out.chunks_exact_mut(cols)).zip(self.scales)
@@ -136,26 +140,26 @@ fn largest_magnitude<E: Element>(row: &[<E::Word as Word>::Raw]) -> E::Word {
 }
 
 #[inline(always)]
-fn quantise<E: Element>(row: &[<E::Word as Word>::Raw], scale: f32, out: &mut [i8]) -> Squares {
-    let mut lanes = [Squares::default(); LANES];
+fn quantise<E: Element>(row: &[<E::Word as Word>::Raw], scale: f32, out: &mut [i8]) -> Int8Error {
+    let mut lanes = [Int8Error::default(); LANES];
     let (rows, row_tail) = row.as_chunks::<LANES>();
     let (outs, out_tail) = out.as_chunks_mut::<LANES>();
     let (mut error, mut weight, mut max_abs) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
     for (row, out) in rows.iter().zip(outs) {
         for lane in 0..LANES {
             let one = quantise_one::<E>(row[lane], scale, &mut out[lane]);
-            error[lane] += one.error;
-            weight[lane] += one.weight;
+            error[lane] += one.squared_error;
+            weight[lane] += one.squared_weight;
             max_abs[lane] = if one.max_abs > max_abs[lane] { one.max_abs } else { max_abs[lane] };
         }
     }
     for lane in 0..LANES {
-        lanes[lane] = Squares { error: error[lane], weight: weight[lane], max_abs: max_abs[lane] };
+        lanes[lane] = Int8Error { squared_error: error[lane], squared_weight: weight[lane], max_abs: max_abs[lane] };
     }
     for ((&raw, out), lane) in row_tail.iter().zip(out_tail).zip(&mut lanes) {
         lane.add(quantise_one::<E>(raw, scale, out));
     }
-    let mut total = Squares::default();
+    let mut total = Int8Error::default();
     for lane in lanes {
         total.add(lane);
     }
@@ -163,7 +167,7 @@ fn quantise<E: Element>(row: &[<E::Word as Word>::Raw], scale: f32, out: &mut [i
 }
 
 #[inline(always)]
-fn quantise_one<E: Element>(raw: <E::Word as Word>::Raw, scale: f32, out: &mut i8) -> Squares {
+fn quantise_one<E: Element>(raw: <E::Word as Word>::Raw, scale: f32, out: &mut i8) -> Int8Error {
     // From 2^23 to 2^24 an f32 is an integer: adding this rounds to it, half to even, and leaves it in the low bits. Clamping before
     // rounding is the same as after, for the limits are integers.
     const INTEGER: f32 = 12_582_912.0;
@@ -175,5 +179,5 @@ fn quantise_one<E: Element>(raw: <E::Word as Word>::Raw, scale: f32, out: &mut i
     *out = rounded.to_bits() as i8;
     let weight = f64::from(value);
     let error = (weight - f64::from(rounded - INTEGER) * f64::from(scale)).abs();
-    Squares { error: error * error, weight: weight * weight, max_abs: error }
+    Int8Error { squared_error: error * error, squared_weight: weight * weight, max_abs: error }
 }

@@ -121,6 +121,22 @@ pub struct PartReport {
     pub histogram: Vec<u64>,
     /// The same of the non-zeros that the mask removed.
     pub removed_histogram: Vec<u64>,
+    /// What masks would do to a part that has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub costs: Vec<Cut>,
+}
+
+/// What a mask would do to a part.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cut {
+    /// The pattern.
+    pub pattern: String,
+    /// Non-zero trits that it would remove.
+    pub removed: u64,
+    /// Groups of the pattern.
+    pub groups: u64,
+    /// Groups with too many non-zeros.
+    pub violated_groups: u64,
 }
 
 /// Range of the histograms: bins are equal shares of −`HISTOGRAM_END` to `HISTOGRAM_END`.
@@ -144,6 +160,7 @@ impl PartReport {
             subnormal: stats.subnormal,
             histogram: stats.histogram.to_vec(),
             removed_histogram: stats.removed_histogram.to_vec(),
+            costs: Vec::new(),
         }
     }
 

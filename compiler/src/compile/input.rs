@@ -1,0 +1,245 @@
+//! The input: a checkpoint, the files beside it, and what the model families make of them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sbnc_format::writer::Carried;
+
+use super::Options;
+use crate::checkpoint::{self, Bytes, Checkpoint, Dtype, Entry, Format};
+use crate::error::{Error, Exit, Result};
+use crate::family::{self, Facts, Plan, Source, SourceKind, TensorFact};
+
+/// Files that are carried along where they exist: what a runtime or a person may want of the folder.
+const CARRIED: [&str; 11] = [
+    "added_tokens.json",
+    "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+    "merges.txt",
+    "metadata.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+];
+
+/// Any of these makes text of tokens.
+const TOKENIZERS: [&str; 3] = ["tokenizer.json", "tokenizer.model", "vocab.json"];
+
+/// Most bytes of a configuration.
+const MAX_CONFIG_BYTES: u64 = 4 << 20;
+/// Most bytes of a carried file.
+const MAX_CARRIED_BYTES: u64 = sbnc_format::limits::MAX_FILE_RAW_BYTES;
+
+/// An opened checkpoint and the texts beside it.
+#[derive(Debug)]
+pub struct Input {
+    checkpoint: Checkpoint,
+    folder: PathBuf,
+    config: Option<String>,
+    metadata: Option<String>,
+    generation_config: Option<String>,
+}
+
+impl Input {
+    /// Opens a folder or a file. Beside a file, the configuration in the same folder is read too.
+    pub fn open(path: &Path) -> Result<Self> {
+        fs::metadata(path).map_err(|e| Error::io(path, "open", &e))?;
+        let folder = if path.is_dir() { path } else { parent_of(path) };
+        let checkpoint = Checkpoint::open(path, &checkpoint::Options::default())?;
+        let text = |name: &str| {
+            let beside_gguf = checkpoint.format() == Format::Gguf;
+            if beside_gguf { Ok(None) } else { read_text(&folder.join(name)) }
+        };
+        let (config, metadata, generation_config) =
+            (text("config.json")?, text("metadata.json")?, text("generation_config.json")?);
+        Ok(Self { checkpoint, folder: folder.to_owned(), config, metadata, generation_config })
+    }
+
+    /// Bytes of all tensors.
+    pub fn bytes(&self) -> u64 {
+        self.checkpoint.entries().iter().map(|e| e.bytes).sum()
+    }
+
+    /// What should be known of how the checkpoint was read.
+    pub fn notes(&self) -> &[String] {
+        self.checkpoint.notes()
+    }
+
+    pub(super) fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    pub(super) fn entry(&self, name: &str) -> Result<&Entry> {
+        let missing = || Error::new(Exit::Invalid, format!("{}: no tensor '{name}'", self.folder.display()));
+        self.checkpoint.entry(name).ok_or_else(missing)
+    }
+
+    /// The name of the file that holds a tensor.
+    pub(super) fn name(&self, entry: &Entry) -> String {
+        file_name(self.checkpoint.sources()[entry.file].path())
+    }
+
+    /// Decides what becomes of every tensor.
+    pub(super) fn plan(&self, options: &Options) -> Result<Plan> {
+        let tensors: Vec<TensorFact> = self
+            .checkpoint
+            .entries()
+            .iter()
+            .map(|e| TensorFact { name: e.name.clone(), dtype: conv(e.dtype), shape: e.shape.clone() })
+            .collect();
+        let facts = Facts {
+            config: self.config.as_deref(),
+            metadata: self.metadata.as_deref(),
+            generation_config: self.generation_config.as_deref(),
+            tensors: &tensors,
+        };
+        let gguf = self.checkpoint.format() == Format::Gguf;
+        let plan = |options: &family::Options| {
+            if gguf { family::plan(&facts, options) } else { family::plan(&facts, options) }
+        };
+        let place = |e: family::FamilyError| {
+            let exit = if e.exit_code() == 5 { Exit::Unsupported } else { Exit::Invalid };
+            Error::new(exit, format!("{}: {e}", self.folder.display()))
+        };
+        let mut chosen = plan(&options.family).map_err(place)?;
+        // The mean of weights that are ternary already counts their zeros: their scale must be taken over, not computed.
+        if chosen.kind == SourceKind::HfLatent && !options.family.already_ternary && self.is_three_valued(&chosen)? {
+            chosen = plan(&family::Options { already_ternary: true, ..options.family.clone() }).map_err(place)?;
+            chosen
+                .notes
+                .push("the weights are three-valued already: their trits and scales were taken over".to_owned());
+        }
+        Ok(chosen)
+    }
+
+    /// Whether the first rows of every latent tensor hold at most one magnitude besides zero.
+    fn is_three_valued(&self, plan: &Plan) -> Result<bool> {
+        let latent = plan.tensors.iter().filter(|t| matches!(t.source, Source::Latent { .. }));
+        for planned in latent {
+            let entry = self.entry(&planned.name)?;
+            let rows = entry.rows().min(4);
+            let bytes = self.checkpoint.rows(entry, 0..rows)?;
+            let mut values = vec![0.0; (rows * entry.cols()) as usize];
+            if entry.dtype.to_f32(&bytes, &mut values).is_none() {
+                return Ok(false);
+            }
+            let one_magnitude = |row: &[f32]| {
+                let mut magnitudes = row.iter().map(|v| v.abs()).filter(|&v| v != 0.0);
+                let first = magnitudes.next();
+                magnitudes.all(|v| Some(v) == first)
+            };
+            if !values.chunks_exact(entry.cols() as usize).all(one_magnitude) {
+                return Ok(false);
+            }
+        }
+        Ok(plan.tensors.iter().any(|t| matches!(t.source, Source::Latent { .. })))
+    }
+
+    /// Checks that what the plan leaves out as a copy is one.
+    pub(super) fn check_duplicates(&self, plan: &Plan) -> Result<()> {
+        for pair in &plan.duplicates {
+            let (copy, kept) = (self.entry(&pair.name)?, self.entry(&pair.duplicate_of)?);
+            let runs = copy.row_runs(64 << 20);
+            for rows in runs {
+                let same = self.checkpoint.rows(copy, rows.clone())?[..] == self.checkpoint.rows(kept, rows)?[..];
+                if !same {
+                    let message = format!(
+                        "{}: tensor '{}': expected a copy of '{}', which the configuration ties it to; found other values; \
+                         set tie_word_embeddings to false, or remove the tensor",
+                        self.name(copy),
+                        pair.name,
+                        pair.duplicate_of
+                    );
+                    return Err(Error::new(Exit::Invalid, message));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A scale: one number in a tensor of its own.
+    pub(super) fn scalar(&self, name: &str) -> Result<f32> {
+        let entry = self.entry(name)?;
+        let bytes: Bytes = self.checkpoint.bytes(entry)?;
+        let mut value = [0.0];
+        match entry.dtype.to_f32(&bytes, &mut value) {
+            Some(()) if value[0].is_finite() && value[0] > 0.0 => Ok(value[0]),
+            _ => {
+                let found = format!("tensor '{name}': expected one finite scale above 0, found {}", value[0]);
+                Err(Error::new(Exit::Invalid, found))
+            }
+        }
+    }
+
+    /// The files to carry along, and a note if none of them makes text of tokens.
+    pub(super) fn carried(&self) -> Result<(Vec<Carried>, Vec<String>)> {
+        let mut carried = Vec::new();
+        let mut notes = Vec::new();
+        if self.checkpoint.format() == Format::Gguf || (self.config.is_none() && self.metadata.is_none()) {
+            return Ok((carried, notes));
+        }
+        for name in CARRIED {
+            let path = self.folder.join(name);
+            if let Some(bytes) = read_bounded(&path, MAX_CARRIED_BYTES)? {
+                carried.push(Carried::new(name, &bytes).map_err(|e| Error::io(&path, "compress", &e))?);
+            }
+        }
+        if !carried.iter().any(|c| TOKENIZERS.contains(&c.entry.name.as_str())) {
+            notes.push("no tokenizer beside the checkpoint: the model can be run with token ids only".to_owned());
+        }
+        Ok((carried, notes))
+    }
+}
+
+/// The last part of a path, for people.
+pub(super) fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn read_text(path: &Path) -> Result<Option<String>> {
+    let Some(bytes) = read_bounded(path, MAX_CONFIG_BYTES)? else { return Ok(None) };
+    let text = String::from_utf8(bytes)
+        .map_err(|e| Error::new(Exit::Invalid, format!("{}: expected UTF-8, found {e}", path.display())))?;
+    Ok(Some(text))
+}
+
+/// The bytes of a regular file, or `None` if there is none.
+fn read_bounded(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
+    let length = match fs::metadata(path) {
+        Ok(meta) if meta.is_file() => meta.len(),
+        Ok(_) => return Err(Error::new(Exit::Io, format!("{}: not a regular file", path.display()))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io(path, "open", &e)),
+    };
+    if length > most {
+        let message = format!("{}: expected at most {most} bytes, found {length}", path.display());
+        return Err(Error::new(Exit::Invalid, message));
+    }
+    fs::read(path).map(Some).map_err(|e| Error::io(path, "read", &e))
+}
+
+fn conv(d: Dtype) -> family::Dtype {
+    match d {
+        Dtype::F64 => family::Dtype::F64,
+        Dtype::F32 => family::Dtype::F32,
+        Dtype::F16 => family::Dtype::F16,
+        Dtype::BF16 => family::Dtype::BF16,
+        Dtype::I8 => family::Dtype::I8,
+        Dtype::U8 => family::Dtype::U8,
+        Dtype::I16 => family::Dtype::I16,
+        Dtype::I32 => family::Dtype::I32,
+        Dtype::I64 => family::Dtype::I64,
+        Dtype::Bool => family::Dtype::Bool,
+        _ => family::Dtype::Gguf(0),
+    }
+}

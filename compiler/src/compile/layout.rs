@@ -1,0 +1,146 @@
+//! Which encoding and order every tensor gets.
+
+use sbnc_format::writer::TensorSpec;
+use sbnc_format::{Encoding, Order, Pattern, Role};
+
+use super::{FloatForm, Input, Options};
+use crate::checkpoint::Dtype;
+use crate::error::{Error, Exit, Result};
+use crate::family::{self, Plan, Planned};
+
+/// How one tensor will be stored.
+#[derive(Clone, Debug)]
+pub(super) struct Chosen {
+    pub(super) role: Role,
+    pub(super) encoding: Encoding,
+    pub(super) order: Order,
+    pub(super) pattern: Pattern,
+}
+
+impl Chosen {
+    pub(super) fn spec(&self, planned: &Planned) -> TensorSpec {
+        TensorSpec {
+            name: planned.name.clone(),
+            role: self.role,
+            shape: planned.shape.clone(),
+            encoding: self.encoding,
+            order: self.order,
+            pattern: self.pattern,
+        }
+    }
+
+    /// The name of the layout, for people.
+    pub(super) fn name(&self) -> String {
+        match self.order {
+            Order::Rows => self.encoding.name().to_owned(),
+            order => format!("{}/{}", self.encoding.name(), order.name()),
+        }
+    }
+}
+
+/// Chooses for all tensors of a plan.
+pub(super) fn choose(plan: &Plan, input: &Input, options: &Options) -> Result<Vec<Chosen>> {
+    let pattern = match plan.pattern {
+        None => Pattern::DENSE,
+        // N = M keeps everything, which is what dense means.
+        Some((n, m)) => Pattern::new(n, m).unwrap_or(Pattern::DENSE),
+    };
+    let (encoding, order) = ternary_layout(pattern, options)?;
+    plan.tensors
+        .iter()
+        .map(|planned| {
+            let role = role_of(planned);
+            if planned.is_ternary() {
+                return Ok(Chosen { role, encoding, order, pattern });
+            }
+            let form = match role {
+                Role::Embedding => options.embed,
+                Role::Head => options.head,
+                _ => FloatForm::Keep,
+            };
+            let encoding = float_encoding(input.entry(&planned.name)?.dtype, form, &planned.name)?;
+            Ok(Chosen { role, encoding, order: Order::Rows, pattern: Pattern::DENSE })
+        })
+        .collect()
+}
+
+/// Fewest bytes that every backend can use: 2:4 as sparse tensor cores read it, everything else five trits a byte.
+fn ternary_layout(pattern: Pattern, options: &Options) -> Result<(Encoding, Order)> {
+    let groups_of_four = Encoding::Nm6b.allows_pattern(Order::Rows, pattern);
+    let encoding = options.encoding.unwrap_or(match options.order {
+        Some(Order::Fragments | Order::Windows) => Encoding::NmVi,
+        _ if groups_of_four && options.order.is_none() => Encoding::NmVi,
+        _ => Encoding::T5,
+    });
+    let order = options.order.unwrap_or(match encoding {
+        Encoding::NmVi if groups_of_four => Order::Fragments,
+        Encoding::NmVi => Order::Windows,
+        _ => Order::Rows,
+    });
+    if encoding.allows(order) && encoding.allows_pattern(order, pattern) {
+        return Ok((encoding, order));
+    }
+    let message = format!(
+        "encoding {} in order {} cannot hold the pattern {pattern}; nm-6b and nm-vi/fragments hold 1:4 and 2:4, nm-vi/windows holds \
+         4:6, 6:8 … 14:16, t2 and t5 hold any: choose with --encoding, --order and --nm",
+        encoding.name(),
+        order.name()
+    );
+    Err(Error::new(Exit::Invalid, message))
+}
+
+fn float_encoding(dtype: Dtype, form: FloatForm, name: &str) -> Result<Encoding> {
+    match (form, dtype) {
+        (FloatForm::Int8, Dtype::F32 | Dtype::F16 | Dtype::BF16) => Ok(Encoding::I8),
+        (FloatForm::Bf16, Dtype::F32 | Dtype::F16) | (_, Dtype::BF16) => Ok(Encoding::Bf16),
+        (_, Dtype::F32) => Ok(Encoding::F32),
+        (_, Dtype::F16) => Ok(Encoding::F16),
+        (_, other) => {
+            let message =
+                format!("tensor '{name}': expected F32, F16 or BF16, found {other}; convert it or leave it out");
+            Err(Error::new(Exit::Unsupported, message))
+        }
+    }
+}
+
+/// The role in the file of a role in the graph.
+fn role_of(planned: &Planned) -> Role {
+    use family::Role as Graph;
+    match planned.role {
+        _ if planned.is_ternary() => Role::Linear,
+        Graph::Embed => Role::Embedding,
+        Graph::Head => Role::Head,
+        Graph::AttnNorm
+        | Graph::QInNorm
+        | Graph::KInNorm
+        | Graph::VInNorm
+        | Graph::QNorm
+        | Graph::KNorm
+        | Graph::AttnSubNorm
+        | Graph::OInNorm
+        | Graph::FfnNorm
+        | Graph::GateInNorm
+        | Graph::UpInNorm
+        | Graph::FfnSubNorm
+        | Graph::DownInNorm
+        | Graph::Norm => Role::Norm,
+        Graph::Q
+        | Graph::QBias
+        | Graph::K
+        | Graph::KBias
+        | Graph::V
+        | Graph::VBias
+        | Graph::Qkv
+        | Graph::O
+        | Graph::OBias
+        | Graph::Gate
+        | Graph::GateBias
+        | Graph::Up
+        | Graph::UpBias
+        | Graph::GateUp
+        | Graph::Down
+        | Graph::DownBias
+        | Graph::Linear
+        | Graph::Other => Role::Other,
+    }
+}

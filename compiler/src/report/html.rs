@@ -1,0 +1,5 @@
+//! stub
+/// stub
+pub fn page(_: &super::Report) -> String {
+    String::new()
+}

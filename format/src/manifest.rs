@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::canonical;
 use crate::error::{FormatError, Result, rule};
@@ -17,7 +18,7 @@ pub struct Manifest {
     /// The carried files, in ascending order of name.
     pub files: Vec<FileEntry>,
     /// The model, or `None` for a file of weights without one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub model: Option<Model>,
     /// Where the file came from: enough to compile it again to the same bytes.
     pub provenance: Provenance,
@@ -25,7 +26,6 @@ pub struct Manifest {
 
 /// A carried file, such as `tokenizer.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct FileEntry {
     /// BLAKE3 of the decoded bytes, in hexadecimal.
     pub blake3: String,
@@ -111,7 +111,7 @@ pub struct Model {
     /// Entries of the vocabulary.
     pub vocab: u64,
     /// Sliding window of the attention, if any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub window: Option<u64>,
 }
 
@@ -119,7 +119,7 @@ pub struct Model {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rope {
     /// Scaling of the frequencies, as the source's configuration names it: integers, and everything else as strings.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub scaling: Option<BTreeMap<String, RopeValue>>,
     /// How elements pair up.
     pub style: RopeStyle,
@@ -151,13 +151,13 @@ pub enum RopeStyle {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tokens {
     /// Begin of sequence.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub bos: Option<u64>,
     /// Tokens that end a sequence.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub eos: Option<Vec<u64>>,
     /// Padding.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub pad: Option<u64>,
 }
 
@@ -174,8 +174,9 @@ impl Real {
 
     /// The number, or `None` if the text is no finite decimal number.
     pub fn value(&self) -> Option<f64> {
-        let decimal = |b: u8| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'-');
-        if !self.0.bytes().all(decimal) {
+        // The grammar is that of JSON numbers, without the space that a parser of JSON allows around them.
+        let around = |b: u8| b.is_ascii_whitespace();
+        if self.0.bytes().any(around) || serde_json::from_str::<serde_json::Number>(&self.0).is_err() {
             return None;
         }
         self.0.parse().ok().filter(|v: &f64| v.is_finite())
@@ -199,13 +200,22 @@ impl Manifest {
                 format!("{} bytes", bytes.len()),
             ));
         }
-        let value = canonical::parse(bytes)?;
-        let manifest: Self = serde_json::from_value(value).map_err(|e| {
-            let of_files = e.to_string().contains("unknown field");
-            let rule = if of_files { rule::FILE_ENTRY } else { rule::MANIFEST_MEMBERS };
-            FormatError::invalid(rule, "manifest", "the members of SPEC §7", e.to_string())
-        })?;
-        manifest.check()?;
+        let mut value = canonical::parse(bytes)?;
+        // The entries of files have rules of their own, which come after those of all other members.
+        let files = match value.get_mut("files") {
+            Some(Value::Array(files)) => std::mem::take(files),
+            _ => Vec::new(),
+        };
+        let bad = |found| FormatError::invalid(rule::MANIFEST_MEMBERS, "manifest", "the members of SPEC §7", found);
+        let mut manifest = Self::deserialize(&value).map_err(|e| bad(e.to_string()))?;
+        // The parser also takes an array for an object with these members in order, and an object for the name of a choice.
+        let understood = serde_json::to_value(&manifest).map_err(|e| bad(e.to_string()))?;
+        if let Some(member) = changed(&understood, &value) {
+            return Err(bad(format!("{member} of another type")));
+        }
+        manifest.check_members()?;
+        manifest.files = files.iter().map(FileEntry::parse).collect::<Result<_>>()?;
+        manifest.check_files()?;
         Ok(manifest)
     }
 
@@ -220,6 +230,11 @@ impl Manifest {
     }
 
     fn check(&self) -> Result<()> {
+        self.check_members()?;
+        self.check_files()
+    }
+
+    fn check_members(&self) -> Result<()> {
         for source in &self.provenance.sources {
             require(
                 is_hex_digest(&source.blake3),
@@ -228,10 +243,7 @@ impl Manifest {
                 &source.blake3,
             )?;
         }
-        if let Some(model) = &self.model {
-            model.check()?;
-        }
-        self.check_files()
+        self.model.as_ref().map_or(Ok(()), Model::check)
     }
 
     fn check_files(&self) -> Result<()> {
@@ -240,14 +252,9 @@ impl Manifest {
             return bad("at most 64 files", self.files.len().to_string());
         }
         for (i, file) in self.files.iter().enumerate() {
-            if !is_file_name(&file.name) {
-                return bad("a plain file name", format!("{:?}", file.name));
-            }
+            FileEntry::check_text(&file.name, &file.blake3)?;
             if i > 0 && self.files[i - 1].name >= file.name {
                 return bad("names in ascending order", format!("{:?}", file.name));
-            }
-            if !is_hex_digest(&file.blake3) {
-                return bad("64 hexadecimal digits", format!("{:?}", file.blake3));
             }
             let sizes_fit = match file.codec {
                 Codec::Raw => file.stored == file.raw,
@@ -259,6 +266,41 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+}
+
+impl FileEntry {
+    /// The members and their types (R067), then what no [`FileEntry`] can hold (R068).
+    fn parse(value: &Value) -> Result<Self> {
+        let text = |key| value.get(key).and_then(Value::as_str).map(str::to_owned);
+        let number = |key| value.get(key).filter(|v| v.is_number());
+        let members = (text("blake3"), text("codec"), text("name"), number("raw"), number("stored"));
+        let (Some(blake3), Some(codec), Some(name), Some(raw), Some(stored)) = members else {
+            let expected = "objects of name, codec, stored, raw and blake3";
+            return Err(FormatError::invalid(rule::FILE_ENTRY, "files", expected, "another"));
+        };
+        if value.as_object().is_none_or(|members| members.len() != 5) {
+            return Err(FormatError::invalid(rule::FILE_ENTRY, "files", "no members but five", "others"));
+        }
+        Self::check_text(&name, &blake3)?;
+        let sizes = |expected: &str, found: String| FormatError::invalid(rule::FILE_SIZES, &name, expected, found);
+        let codec = match codec.as_str() {
+            "raw" => Codec::Raw,
+            "zstd" => Codec::Zstd,
+            _ => return Err(sizes("codec raw or zstd", format!("{codec:?}"))),
+        };
+        let (Some(raw), Some(stored)) = (raw.as_u64(), stored.as_u64()) else {
+            return Err(sizes("sizes of at least 0", format!("{stored} stored, {raw} decoded")));
+        };
+        Ok(Self { blake3, codec, name, raw, stored })
+    }
+
+    fn check_text(name: &str, blake3: &str) -> Result<()> {
+        let bad = |what: &str, found: &str| FormatError::invalid(rule::FILE_ENTRY, "files", what, format!("{found:?}"));
+        if !is_file_name(name) {
+            return Err(bad("a plain file name", name));
+        }
+        if is_hex_digest(blake3) { Ok(()) } else { Err(bad("64 hexadecimal digits", blake3)) }
     }
 }
 
@@ -293,6 +335,27 @@ impl Model {
     /// The name of the tensor that has `role` in layer `layer` (ignored for roles outside the layers), if the model has one.
     pub fn tensor(&self, role: &str, layer: usize) -> Option<String> {
         self.tensors.get(role).map(|template| template.replace("{}", &layer.to_string()))
+    }
+}
+
+/// An optional member that is there: `null` is not the same as leaving it out.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// The first member of `understood` that is not in `value` with the same type and content. `value` may have more.
+fn changed(understood: &Value, value: &Value) -> Option<String> {
+    match (understood, value) {
+        (Value::Object(members), Value::Object(all)) => members.iter().find_map(|(key, member)| match all.get(key) {
+            Some(other) => changed(member, other).map(|inner| format!("{key}.{inner}")),
+            None => Some(key.clone()),
+        }),
+        (Value::Array(items), Value::Array(others)) if items.len() == others.len() => {
+            items.iter().zip(others).find_map(|(item, other)| changed(item, other))
+        }
+        _ => (understood != value).then(|| "value".to_owned()),
     }
 }
 

@@ -95,10 +95,14 @@ impl<'a> Packed<'a> {
 
 fn check_prefix(bytes: &[u8]) -> Result<PackedPrefix> {
     let prefix = wire::read::<PackedPrefix>(bytes);
-    let Some(prefix) = prefix.filter(|p| p.magic == PACKED_MAGIC && p.major.get() == MAJOR) else {
-        let expected = "a packed sbnc file of version 1";
+    let expected = "a packed sbnc file of version 1";
+    let Some(prefix) = prefix.filter(|p| p.magic == PACKED_MAGIC) else {
         return Err(FormatError::invalid(rule::PACKED_PREFIX, "packed file", expected, "something else"));
     };
+    if prefix.major.get() != MAJOR {
+        let found = format!("version {}; use a newer reader", prefix.major.get());
+        return Err(FormatError::unsupported(rule::PACKED_PREFIX, "packed file", expected, found));
+    }
     let (file, raw) = (prefix.file_bytes.get(), prefix.raw_bytes.get());
     let sizes_fit = prefix.chunk_bytes.get() as usize == CHUNK_BYTES
         && file == bytes.len() as u64

@@ -180,21 +180,14 @@ impl Checked<'_> {
         }
         let layout_ids = self.layout_ids()?;
         let shape = self.shape()?;
-        let elements: u64 = shape.iter().product();
-        let layout = match layout_ids {
-            Some((encoding, order)) => {
-                let pattern = self.pattern(encoding, order, &shape)?;
-                self.sizes(encoding, order, pattern, &shape)?;
-                Layout::Known { encoding, order, pattern }
+        let layout = match layout_ids.map(|(encoding, order)| self.layout(encoding, order, &shape)) {
+            Some(Ok(layout)) => layout,
+            Some(Err(e)) if !self.opaque => return Err(e),
+            _ => {
+                self.reserved()?;
+                Layout::Opaque { encoding: r.encoding.get(), order: r.order.get() }
             }
-            None => Layout::Opaque { encoding: r.encoding.get(), order: r.order.get() },
         };
-        if r.reserved.get() != 0 {
-            return Err(self.invalid(rule::RECORD_RESERVED, "a reserved field of 0", r.reserved.get()));
-        }
-        if let Layout::Known { encoding, .. } = layout {
-            self.counts(encoding, elements)?;
-        }
         Ok(Tensor {
             name: String::new(),
             role: role.unwrap_or(Role::Other),
@@ -208,6 +201,22 @@ impl Checked<'_> {
             stored_digest: Digest(r.stored_digest),
             content_digest: Digest(r.content_digest),
         })
+    }
+
+    /// Everything that follows from a known encoding and order (R045 to R056).
+    fn layout(&self, encoding: Encoding, order: Order, shape: &[u64]) -> Result<Layout> {
+        let pattern = self.pattern(encoding, order, shape)?;
+        self.sizes(encoding, order, pattern, shape)?;
+        self.reserved()?;
+        self.counts(encoding, shape.iter().product())?;
+        Ok(Layout::Known { encoding, order, pattern })
+    }
+
+    fn reserved(&self) -> Result<()> {
+        match self.record.reserved.get() {
+            0 => Ok(()),
+            found => Err(self.invalid(rule::RECORD_RESERVED, "a reserved field of 0", found)),
+        }
     }
 
     fn layout_ids(&self) -> Result<Option<(Encoding, Order)>> {

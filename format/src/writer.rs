@@ -20,7 +20,10 @@ use crate::encoding::{Encoding, Order, Pattern, data_bytes};
 use crate::error::{FormatError, rule};
 use crate::frame;
 use crate::header::{REQUIRED, root_of, section};
-use crate::limits::{MAGIC, MAJOR, PREFIX_BYTES, RECORD_BYTES, SECTION_ALIGN, SECTION_ENTRY_BYTES, TENSOR_ALIGN, up};
+use crate::limits::{
+    MAGIC, MAJOR, MAX_BYTES, MAX_NAME_BYTES, MAX_TENSORS, PREFIX_BYTES, RECORD_BYTES, SECTION_ALIGN,
+    SECTION_ENTRY_BYTES, TENSOR_ALIGN, up,
+};
 use crate::manifest::{Codec, FileEntry, Manifest};
 use crate::record::{self, ORDER_VERSION, Role, stored_bytes};
 use crate::wire::{Prefix, Record, SectionEntry, U16, U32, U64, bytes_of};
@@ -121,6 +124,7 @@ pub struct Writer {
     specs: Vec<TensorSpec>,
     names: Vec<u8>,
     manifest_bytes: usize,
+    files: Vec<FileEntry>,
     files_digest: Digest,
     next: usize,
 }
@@ -187,6 +191,10 @@ impl Writer {
         // The reader's own checks, on records whose digests are still zero.
         record::parse(bytemuck::cast_slice(&records), &names, payload_bytes, false)?;
         let manifest_bytes = manifest.to_bytes()?.len();
+        if !carried.iter().map(|c| &c.entry).eq(&manifest.files) {
+            let what = "the manifest lists other files than those given".to_owned();
+            return Err(WriteError::Misuse { tensor: "(files)".to_owned(), what });
+        }
         let mut files = blake3::Hasher::new();
         carried.iter().for_each(|c| {
             files.update(&c.stored);
@@ -199,7 +207,13 @@ impl Writer {
         ];
         let sections = plan_sections(&lengths, payload_bytes);
         let files_digest = files.finalize().into();
-        Ok(Self { output, sections, records, specs, names, manifest_bytes, files_digest, next: 0 })
+        let files = manifest.files.clone();
+        let writer = Self { output, sections, records, specs, names, manifest_bytes, files, files_digest, next: 0 };
+        if writer.file_bytes() > MAX_BYTES {
+            let found = writer.file_bytes().to_string();
+            return Err(FormatError::invalid(rule::FILE_BYTES, "file", "at most 2^42 bytes", found).into());
+        }
+        Ok(writer)
     }
 
     /// Length of the whole file.
@@ -211,7 +225,7 @@ impl Writer {
         self.sections.iter().find(|s| s.kind == kind).copied()
     }
 
-    /// Begins the next tensor of the plan.
+    /// Begins the next tensor of the plan: the first that was not finished.
     pub fn tensor(&mut self) -> Result<TensorWriter<'_>, WriteError> {
         let index = self.next;
         if index == self.specs.len() {
@@ -220,7 +234,6 @@ impl Writer {
                 what: "the plan has no more tensors".to_owned(),
             });
         }
-        self.next += 1;
         let payload = self.planned(section::PAYLOAD).map_or(0, |s| s.offset);
         self.output.seek(payload + self.records[index].offset.get())?;
         Ok(TensorWriter { writer: self, index, written: 0, stored: blake3::Hasher::new() })
@@ -231,6 +244,10 @@ impl Writer {
         if let Some(missing) = self.specs.get(self.next) {
             let what = "was planned and never written".to_owned();
             return Err(WriteError::Misuse { tensor: missing.name.clone(), what });
+        }
+        if manifest.files != self.files {
+            let what = "the manifest lists other files than were planned".to_owned();
+            return Err(WriteError::Misuse { tensor: "(files)".to_owned(), what });
         }
         let manifest = manifest.to_bytes()?;
         if manifest.len() != self.manifest_bytes {
@@ -335,6 +352,7 @@ impl TensorWriter<'_> {
         record.stored_digest = stored.0;
         record.content_digest = digest.0;
         record.non_zero = U64::from(non_zero);
+        self.writer.next += 1;
         Ok(())
     }
 
@@ -390,16 +408,24 @@ fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Write
 }
 
 fn plan_records(specs: &[TensorSpec]) -> Result<(Vec<Record>, Vec<u8>), WriteError> {
+    if specs.len() > MAX_TENSORS {
+        let found = specs.len().to_string();
+        return Err(FormatError::invalid(rule::RECORD_COUNT, "TENSORS", "at most 65536 tensors", found).into());
+    }
     let (mut records, mut names, mut end) = (Vec::with_capacity(specs.len()), Vec::new(), 0u64);
     for spec in specs {
         let invalid = |rule, expected: &str| {
             FormatError::invalid(rule, &format!("tensor '{}'", spec.name), expected, format!("{:?}", spec.shape))
         };
-        if spec.shape.is_empty() || spec.shape.len() > 4 || spec.shape.iter().product::<u64>() == 0 {
-            return Err(invalid(rule::SHAPE, "1 to 4 dimensions of at least 1").into());
+        let elements = record::elements(&spec.shape);
+        let (Some(elements), Some(&cols)) = (elements, spec.shape.last()) else {
+            return Err(invalid(rule::SHAPE, "1 to 4 dimensions of 1 to 2^31, 2^40 elements").into());
+        };
+        let rows = elements / cols;
+        // The records can say more than fits 32 bits only if a name is longer than any may be.
+        if spec.name.len() > MAX_NAME_BYTES {
+            return Err(invalid(rule::NAME_TEXT, "a name of 1 to 256 bytes").into());
         }
-        let cols = spec.shape[spec.shape.len() - 1];
-        let rows = spec.shape.iter().product::<u64>() / cols;
         let data = data_bytes(spec.encoding, spec.order, rows, cols, spec.pattern)
             .ok_or_else(|| invalid(rule::PATTERN_OF_ENCODING, "a shape and pattern that the encoding can hold"))?;
         let scales = if spec.encoding.is_ternary() || spec.encoding == Encoding::I8 { rows } else { 0 };

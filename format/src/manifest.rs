@@ -4,9 +4,11 @@
 //! It does not know how the manifest is stored, nor which tensors exist.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::canonical;
 use crate::error::{FormatError, Result, rule};
@@ -22,6 +24,24 @@ pub struct Manifest {
     pub model: Option<Model>,
     /// Where the file came from: enough to compile it again to the same bytes.
     pub provenance: Provenance,
+}
+
+/// A manifest whose files are not looked at yet.
+#[derive(Deserialize)]
+struct Outer<'a> {
+    #[serde(borrow)]
+    files: &'a RawValue,
+    #[serde(default, deserialize_with = "present")]
+    model: Option<Model>,
+    provenance: Provenance,
+}
+
+/// What was understood of a manifest; members in the order of the canonical form.
+#[derive(Serialize)]
+struct Known<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: &'a Option<Model>,
+    provenance: &'a Provenance,
 }
 
 /// A carried file, such as `tokenizer.json`.
@@ -128,13 +148,42 @@ pub struct Rope {
 }
 
 /// A parameter of a rope scaling.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum RopeValue {
     /// An integer.
     Integer(i64),
     /// A string, or a real number in decimal form.
     Text(String),
+}
+
+/// By hand, because what is derived keeps a copy of any value before it looks at it.
+impl<'de> Deserialize<'de> for RopeValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = RopeValue;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an integer or a string")
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> std::result::Result<RopeValue, E> {
+                Ok(RopeValue::Integer(value))
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> std::result::Result<RopeValue, E> {
+                i64::try_from(value).map(RopeValue::Integer).map_err(E::custom)
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> std::result::Result<RopeValue, E> {
+                Ok(RopeValue::Text(value.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 /// Which elements of a head turn together.
@@ -200,21 +249,18 @@ impl Manifest {
                 format!("{} bytes", bytes.len()),
             ));
         }
-        let mut value = canonical::parse(bytes)?;
-        // The entries of files have rules of their own, which come after those of all other members.
-        let files = match value.get_mut("files") {
-            Some(Value::Array(files)) => std::mem::take(files),
-            _ => Vec::new(),
-        };
+        let text = canonical::check(bytes)?;
         let bad = |found| FormatError::invalid(rule::MANIFEST_MEMBERS, "manifest", "the members of SPEC §7", found);
-        let mut manifest = Self::deserialize(&value).map_err(|e| bad(e.to_string()))?;
+        let Outer { files, model, provenance } = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
         // The parser also takes an array for an object with these members in order, and an object for the name of a choice.
-        let understood = serde_json::to_value(&manifest).map_err(|e| bad(e.to_string()))?;
-        if let Some(member) = changed(&understood, &value) {
-            return Err(bad(format!("{member} of another type")));
+        let known = serde_json::to_string(&Known { model: &model, provenance: &provenance });
+        if !known.is_ok_and(|known| canonical::has(text, &known)) || !files.get().starts_with('[') {
+            return Err(bad("a member of another type".to_owned()));
         }
+        let mut manifest = Self { files: Vec::new(), model, provenance };
         manifest.check_members()?;
-        manifest.files = files.iter().map(FileEntry::parse).collect::<Result<_>>()?;
+        // The entries of files have rules of their own, which come after those of all other members.
+        manifest.files = FileEntry::parse_all(files.get())?;
         manifest.check_files()?;
         Ok(manifest)
     }
@@ -225,7 +271,7 @@ impl Manifest {
         let value = serde_json::to_value(self)
             .map_err(|e| FormatError::invalid(rule::MANIFEST_JSON, "manifest", "a JSON object", e.to_string()))?;
         let bytes = canonical::to_bytes(&value);
-        canonical::parse(&bytes)?;
+        canonical::check(&bytes)?;
         Ok(bytes)
     }
 
@@ -269,7 +315,28 @@ impl Manifest {
     }
 }
 
+/// Text of an entry of the longest name and the largest numbers, and some more: what is longer is no entry.
+const MAX_ENTRY_TEXT: usize = 1024;
+
 impl FileEntry {
+    /// Reads the list of files. Text is measured before it is parsed, because a parsed value can take a hundred times the memory of its text.
+    fn parse_all(text: &str) -> Result<Vec<Self>> {
+        let bad = |what: &str, found: String| FormatError::invalid(rule::FILE_ENTRY, "files", what, found);
+        if text.len() > MAX_FILES * MAX_ENTRY_TEXT {
+            return Err(bad("at most 64 entries of five members", format!("{} bytes", text.len())));
+        }
+        let entries: Vec<&RawValue> =
+            serde_json::from_str(text).map_err(|e| bad("a list of entries", e.to_string()))?;
+        let parse = |entry: &&RawValue| {
+            if entry.get().len() > MAX_ENTRY_TEXT {
+                return Err(bad("an entry of five members", format!("{} bytes", entry.get().len())));
+            }
+            let value = serde_json::from_str(entry.get()).map_err(|e| bad("an entry", e.to_string()))?;
+            Self::parse(&value)
+        };
+        entries.iter().map(parse).collect()
+    }
+
     /// The members and their types (R067), then what no [`FileEntry`] can hold (R068).
     fn parse(value: &Value) -> Result<Self> {
         let text = |key| value.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -343,20 +410,6 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> std::result::Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
-}
-
-/// The first member of `understood` that is not in `value` with the same type and content. `value` may have more.
-fn changed(understood: &Value, value: &Value) -> Option<String> {
-    match (understood, value) {
-        (Value::Object(members), Value::Object(all)) => members.iter().find_map(|(key, member)| match all.get(key) {
-            Some(other) => changed(member, other).map(|inner| format!("{key}.{inner}")),
-            None => Some(key.clone()),
-        }),
-        (Value::Array(items), Value::Array(others)) if items.len() == others.len() => {
-            items.iter().zip(others).find_map(|(item, other)| changed(item, other))
-        }
-        _ => (understood != value).then(|| "value".to_owned()),
-    }
 }
 
 fn require(holds: bool, member: &str, expected: &str, found: &str) -> Result<()> {

@@ -72,7 +72,7 @@ pub struct Conduct<'a> {
     /// Most memory to use.
     pub max_memory: Option<u64>,
     /// Called with source bytes done.
-    pub progress: &'a dyn Fn(u64),
+    pub progress: &'a (dyn Fn(u64) + Sync),
 }
 
 /// A finished compilation.

@@ -4,7 +4,7 @@
 use sbnc_format::manifest::Model;
 
 use super::error::{FamilyError, Result, tensor};
-use super::facts::TensorFact;
+use super::facts::{TensorFact, is_storable_float};
 use super::inventory::{Inventory, show_shape};
 use super::names::ModulePattern;
 use super::plan::{Duplicate, Planned, Source};
@@ -237,7 +237,7 @@ fn unexpected(name: &str, model: &Model, scheme: &Scheme) -> FamilyError {
 }
 
 fn kept(fact: &TensorFact) -> Result<Source> {
-    if fact.dtype.is_storable_float() {
+    if is_storable_float(fact.dtype) {
         return Ok(Source::Keep);
     }
     let expected = "F32, F16 or BF16, because it is not quantised";

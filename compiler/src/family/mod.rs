@@ -2,7 +2,7 @@
 //!
 //! This module decides which family a model belongs to, which tensor has which role, how each is stored and which N:M pattern applies. It
 //! reads no files and no weights: it sees the texts of the configuration and the names, types and shapes of the tensors, and knows nothing
-//! of containers or encodings.
+//! of how containers and encodings lay out bytes.
 //!
 //! ```text
 //!  config.json ─┐            ┌ trainer ─┐

@@ -1,7 +1,7 @@
 //! How the linear weights of a checkpoint are stored: what its configuration says, checked against each tensor.
 
 use super::error::{FamilyError, Result, tensor};
-use super::facts::{Dtype, ScaleRule, TensorFact};
+use super::facts::{Dtype, ScaleRule, TensorFact, is_float};
 use super::inventory::show_shape;
 use super::plan::{Scale, Source};
 
@@ -59,14 +59,14 @@ impl Storage {
                 Err(FamilyError::invalid(tensor(&fact.name), expected, format!("{rows} rows")))
             }
             (Dtype::U8, Some(_)) => Ok(Source::PackedRows { scale: self.scale(fact, scale_name)? }),
-            (dtype, Some(_)) if dtype == Dtype::I8 || dtype.is_float() => {
+            (dtype, Some(_)) if dtype == Dtype::I8 || is_float(dtype) => {
                 if !self.scaled {
                     let expected = if self.packed { "packed trits, U8, beside a scale" } else { "no scale beside it" };
                     return Err(self.refuse(fact, expected));
                 }
                 Ok(Source::Ternary { scale: Some(self.scale(fact, scale_name)?) })
             }
-            (dtype, None) if dtype.is_float() => match self.plain {
+            (dtype, None) if is_float(dtype) => match self.plain {
                 Plain::Latent => Ok(Source::Latent { parts: Vec::new() }),
                 Plain::Ternary => Ok(Source::Ternary { scale: None }),
                 Plain::Refused => Err(self.refuse(fact, "a ternary weight with a scale").remedy(
@@ -101,7 +101,7 @@ impl Storage {
 
 /// A scale is one floating-point number.
 fn check_scale(scale: &TensorFact) -> Result<()> {
-    if !scale.dtype.is_float() {
+    if !is_float(scale.dtype) {
         return Err(FamilyError::invalid(tensor(&scale.name), "a floating-point scale", scale.dtype.to_string()));
     }
     if scale.shape.len() <= 2 && scale.shape.iter().all(|&d| d == 1) {

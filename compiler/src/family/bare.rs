@@ -33,6 +33,7 @@ pub(super) fn plan(facts: &[TensorFact], options: &Options, notes: &mut Vec<Stri
         authority: "the absence of a configuration".to_owned(),
         rule: options.packed_scale,
         packed: true,
+        blocks: false,
         scaled: true,
         plain: if options.already_ternary { Plain::Ternary } else { Plain::Latent },
     };

@@ -1,6 +1,6 @@
 //! What is known about a checkpoint before any of its weights is read, and what the user asks for.
 
-use crate::checkpoint::Entry;
+use crate::checkpoint::{Entry, gguf};
 
 pub use crate::checkpoint::Dtype;
 
@@ -14,6 +14,15 @@ pub struct Facts<'a> {
     /// Text of `generation_config.json`.
     pub generation_config: Option<&'a str>,
     /// Every tensor of the checkpoint, in any order.
+    pub tensors: &'a [TensorFact],
+}
+
+/// A GGUF file, described: its metadata and the header of every tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct GgufFacts<'a> {
+    /// The metadata of the file.
+    pub metadata: &'a gguf::Metadata,
+    /// Every tensor of the file, in any order.
     pub tensors: &'a [TensorFact],
 }
 

@@ -14,6 +14,8 @@ pub(super) struct Storage {
     pub(super) rule: Option<ScaleRule>,
     /// Whether four trits a byte are possible.
     pub(super) packed: bool,
+    /// Whether blocks of trits that carry their scales are possible.
+    pub(super) blocks: bool,
     /// Whether dense trits with a stored scale are possible.
     pub(super) scaled: bool,
     /// What floating-point weights without a scale are.
@@ -34,7 +36,14 @@ pub(super) enum Plain {
 impl Storage {
     /// Latent weights and nothing else.
     pub(super) fn latent(authority: &str) -> Self {
-        Self { authority: authority.to_owned(), rule: None, packed: false, scaled: false, plain: Plain::Latent }
+        Self {
+            authority: authority.to_owned(),
+            rule: None,
+            packed: false,
+            blocks: false,
+            scaled: false,
+            plain: Plain::Latent,
+        }
     }
 
     /// How the linear weight `fact` of `rows` logical rows comes from the source. The parts of a latent weight are the caller's to fill in.
@@ -49,6 +58,13 @@ impl Storage {
             check_scale(scale)?;
         }
         match (fact.dtype, scale) {
+            (Dtype::Tq1_0 | Dtype::Tq2_0 | Dtype::I2S, None) if self.blocks => Ok(Source::Blocks),
+            (_, None) if self.blocks && self.plain != Plain::Ternary => {
+                let expected = "ternary blocks (TQ1_0, TQ2_0 or I2_S), because it is a linear weight";
+                Err(FamilyError::unsupported(tensor(&fact.name), expected, fact.dtype.to_string()).remedy(
+                    "compile the checkpoint that the file was made from; if its values are three-valued, pass --ternary",
+                ))
+            }
             (Dtype::U8, _) if !self.packed => Err(self.refuse(fact, "a floating-point weight")),
             (Dtype::U8, None) => {
                 let expected = format!("that it exists, because {} is packed", fact.name);

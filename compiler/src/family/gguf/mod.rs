@@ -140,7 +140,13 @@ pub(super) fn describe(
         ..Features::default()
     };
     let model = known.model(&keys, metadata, stock, notes)?;
-    notes.extend(known.note.map(str::to_owned));
+    if keys.value("hidden_activation").is_none() {
+        notes.extend(known.note.map(str::to_owned));
+    }
+    if known.family == "bitnet" && !model.tied {
+        let name = known.name;
+        notes.push(format!("output.weight is the head, although the graph of {name} uses the embedding in its place"));
+    }
     note_ignored(&keys, notes);
     if metadata.keys().any(|key| key.starts_with("tokenizer.")) {
         notes.push("the tokenizer in the GGUF metadata is not carried".to_owned());

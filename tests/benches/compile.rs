@@ -22,13 +22,12 @@ fn main() {
     warm(&folder);
 
     let output = support::scratch().join("compiled.sbnc");
-    for (name, pattern) in [
-        ("dense", RequestedPattern::None),
-        ("2:4", RequestedPattern::Nm(2, 4)),
-        ("6:8", RequestedPattern::Nm(6, 8)),
-    ] {
+    for (name, pattern) in
+        [("dense", RequestedPattern::None), ("2:4", RequestedPattern::Nm(2, 4)), ("6:8", RequestedPattern::Nm(6, 8))]
+    {
         for threads in support::thread_counts() {
-            let seconds: Vec<f64> = (0..arguments.repeats).map(|_| compile_once(&folder, &output, pattern, threads)).collect();
+            let seconds: Vec<f64> =
+                (0..arguments.repeats).map(|_| compile_once(&folder, &output, pattern, threads)).collect();
             let size = std::fs::metadata(&output).map_or(0, |m| m.len());
             println!(
                 "compile {name:5}  {threads} threads  {:6.2} GB/s of input (median of {}; {:.2} to {:.2} s), output {:.3} GB",
@@ -75,11 +74,20 @@ fn warm(folder: &Path) {
 fn floors() {
     let buffer = vec![1u8; 256 << 20];
     let mut copy = vec![0u8; buffer.len()];
-    println!("floor: copy of memory, 1 thread      {:6.2} GB/s", rate(buffer.len(), 5, || copy.copy_from_slice(&buffer)));
-    println!("floor: BLAKE3, 1 thread              {:6.2} GB/s", rate(buffer.len(), 5, || {
-        std::hint::black_box(blake3::hash(&buffer));
-    }));
-    println!("floor: BLAKE3, all threads           {:6.2} GB/s", rate(buffer.len(), 5, || {
-        std::hint::black_box(blake3::Hasher::new().update_rayon(&buffer).finalize());
-    }));
+    println!(
+        "floor: copy of memory, 1 thread      {:6.2} GB/s",
+        rate(buffer.len(), 5, || copy.copy_from_slice(&buffer))
+    );
+    println!(
+        "floor: BLAKE3, 1 thread              {:6.2} GB/s",
+        rate(buffer.len(), 5, || {
+            std::hint::black_box(blake3::hash(&buffer));
+        })
+    );
+    println!(
+        "floor: BLAKE3, all threads           {:6.2} GB/s",
+        rate(buffer.len(), 5, || {
+            std::hint::black_box(blake3::Hasher::new().update_rayon(&buffer).finalize());
+        })
+    );
 }

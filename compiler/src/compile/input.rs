@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use sbnc_format::writer::Carried;
 
 use super::Options;
-use crate::checkpoint::{self, Bytes, Checkpoint, Dtype, Entry, Format};
+use crate::checkpoint::{self, Bytes, Checkpoint, Entry, Format};
 use crate::error::{Error, Exit, Result};
-use crate::family::{self, Facts, Plan, Source, SourceKind, TensorFact};
+use crate::family::{self, Facts, GgufFacts, Plan, Source, SourceKind, TensorFact};
 
 /// Files that are carried along where they exist: what a runtime or a person may want of the folder.
 const CARRIED: [&str; 11] = [
@@ -84,21 +84,17 @@ impl Input {
 
     /// Decides what becomes of every tensor.
     pub(super) fn plan(&self, options: &Options) -> Result<Plan> {
-        let tensors: Vec<TensorFact> = self
-            .checkpoint
-            .entries()
-            .iter()
-            .map(|e| TensorFact { name: e.name.clone(), dtype: conv(e.dtype), shape: e.shape.clone() })
-            .collect();
+        let tensors: Vec<TensorFact> = self.checkpoint.entries().iter().map(TensorFact::from).collect();
         let facts = Facts {
             config: self.config.as_deref(),
             metadata: self.metadata.as_deref(),
             generation_config: self.generation_config.as_deref(),
             tensors: &tensors,
         };
+        let gguf_facts = GgufFacts { metadata: self.checkpoint.gguf_metadata(), tensors: &tensors };
         let gguf = self.checkpoint.format() == Format::Gguf;
         let plan = |options: &family::Options| {
-            if gguf { family::plan(&facts, options) } else { family::plan(&facts, options) }
+            if gguf { family::plan_gguf(&gguf_facts, options) } else { family::plan(&facts, options) }
         };
         let place = |e: family::FamilyError| {
             let exit = if e.exit_code() == 5 { Exit::Unsupported } else { Exit::Invalid };
@@ -226,20 +222,4 @@ fn read_bounded(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
         return Err(Error::new(Exit::Invalid, message));
     }
     fs::read(path).map(Some).map_err(|e| Error::io(path, "read", &e))
-}
-
-fn conv(d: Dtype) -> family::Dtype {
-    match d {
-        Dtype::F64 => family::Dtype::F64,
-        Dtype::F32 => family::Dtype::F32,
-        Dtype::F16 => family::Dtype::F16,
-        Dtype::BF16 => family::Dtype::BF16,
-        Dtype::I8 => family::Dtype::I8,
-        Dtype::U8 => family::Dtype::U8,
-        Dtype::I16 => family::Dtype::I16,
-        Dtype::I32 => family::Dtype::I32,
-        Dtype::I64 => family::Dtype::I64,
-        Dtype::Bool => family::Dtype::Bool,
-        _ => family::Dtype::Gguf(0),
-    }
 }

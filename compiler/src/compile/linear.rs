@@ -57,7 +57,10 @@ pub(super) fn write(
             .try_for_each(|(i, ((trits, stored), scales))| {
                 let first = first + i * run_rows;
                 trits_of.rows(first..first + scales.len(), cols, trits, scales)?;
-                check_and_encode(chosen, first, cols, trits, stored)
+                if trits_of.are_claimed() {
+                    check_claim(chosen, first, cols, trits)?;
+                }
+                encode(chosen, first, cols, trits, stored)
             })?;
         content.update(trits);
         tensor.write(stored)?;
@@ -84,17 +87,22 @@ fn whole_strips(trits: usize, strip: Strip, cols: usize) -> usize {
     (trits / (strip.rows * cols)).max(1) * strip.rows
 }
 
-fn check_and_encode(chosen: &Chosen, first: usize, cols: usize, trits: &[i8], stored: &mut [u8]) -> Result<()> {
-    let Chosen { encoding, order, pattern, .. } = *chosen;
-    encoding::check_pattern(trits, cols, pattern).map_err(|e| {
+/// Checks the pattern that trits are said to keep.
+fn check_claim(chosen: &Chosen, first: usize, cols: usize, trits: &[i8]) -> Result<()> {
+    encoding::check_pattern(trits, cols, chosen.pattern).map_err(|e| {
         invalid(format!(
-            "row {}, columns from {}: expected {}, found {}; the weights do not keep the pattern {pattern}: compile with --nm none",
+            "row {}, columns from {}: expected {}, found {}; the weights do not keep the pattern {}: compile with --nm none",
             first + e.row,
             e.col,
             e.expected,
-            e.found
+            e.found,
+            chosen.pattern
         ))
-    })?;
+    })
+}
+
+fn encode(chosen: &Chosen, first: usize, cols: usize, trits: &[i8], stored: &mut [u8]) -> Result<()> {
+    let Chosen { encoding, order, pattern, .. } = *chosen;
     encoding::encode(encoding, order, pattern, trits, cols, stored).map_err(|e| {
         let row = first + e.row;
         invalid(format!("row {row}, column {}: more non-zeros than {pattern} allows; compile with --nm none", e.col))
@@ -164,6 +172,11 @@ impl<'a> Trits<'a> {
         })
     }
 
+    /// Whether the trits come from the source, so that a pattern is a claim; the quantiser's own keep it.
+    fn are_claimed(&self) -> bool {
+        !matches!(self, Self::Latent { .. })
+    }
+
     /// Makes some rows of trits and their scales.
     fn rows(&self, rows: Range<usize>, cols: usize, trits: &mut [i8], scales: &mut [f32]) -> Result<()> {
         match self {
@@ -186,7 +199,7 @@ impl<'a> Trits<'a> {
             }
             Self::Unit { latent, scale } => {
                 scales.fill(*scale);
-                each_row(latent, rows, trits, |row, values, trits| unit_row(row, values, trits))
+                each_row(latent, rows, trits, unit_row)
             }
             Self::Scaled { latent } => {
                 let first = rows.start;

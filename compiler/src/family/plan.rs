@@ -83,8 +83,6 @@ pub enum Source {
         /// The scale.
         scale: Scale,
     },
-    /// b
-    Blocks,
     /// Taken over: the tensor of the same name is dense and three-valued.
     Ternary {
         /// The scale, or `None` where the values carry it.

@@ -76,8 +76,12 @@ pub(crate) fn numpy_rival() {
     let python = std::env::var("SBNC_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let output = Command::new(&python).args([script, "--time"]).output();
     match output {
-        Ok(output) if output.status.success() => println!("numpy:\n{}", String::from_utf8_lossy(&output.stdout).trim_end()),
-        Ok(output) => println!("numpy: not run: {}", String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("")),
+        Ok(output) if output.status.success() => {
+            println!("numpy:\n{}", String::from_utf8_lossy(&output.stdout).trim_end())
+        }
+        Ok(output) => {
+            println!("numpy: not run: {}", String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or(""))
+        }
         Err(error) => println!("numpy: not run: {error}"),
     }
 }

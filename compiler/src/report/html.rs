@@ -11,9 +11,9 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
 
-const HERO: Detail = Detail { merge: 1, height: 480 };
-const PANEL: Detail = Detail { merge: 1, height: 192 };
-const THUMB: Detail = Detail { merge: 2, height: 60 };
+const HERO: Detail = Detail { merge: 1, height: 480, end: 4 };
+const PANEL: Detail = Detail { merge: 1, height: 192, end: 3 };
+const THUMB: Detail = Detail { merge: 2, height: 80, end: 3 };
 
 /// The page.
 pub fn page(report: &Report) -> String {
@@ -61,11 +61,16 @@ fn header(out: &mut String, report: &Report, totals: &Totals) {
     let each = format!("scales included, {} tensors", count(totals.tensors as u64));
     let stored = totals.ternary_bits / total.weights.max(1) as f64;
     fact("Bits per ternary weight", &bits(stored), &each);
-    fact("Pattern", &report.pattern, if total.groups > 0 { "imposed by a mask" } else { "no mask was applied" });
+    let origin = match (total.groups > 0, report.pattern.as_str()) {
+        (true, _) => "imposed by a mask",
+        (false, "dense") => "no mask was applied",
+        (false, _) => "checked, not imposed",
+    };
+    fact("Pattern", &report.pattern, origin);
     let (natural, cut) = (percent(total.natural_share(), 1.0), percent(total.cut_share(), 1.0));
     let whence = match (total.is_quantised(), total.cut) {
         (true, 0) => "all of them natural".to_owned(),
-        (true, _) => format!("{natural} natural + {cut} cut by the mask"),
+        (true, _) => format!("{natural} natural + {cut} cut"),
         (false, _) => "as they were in the source".to_owned(),
     };
     fact("Zeros", &percent(total.natural_share() + total.cut_share(), 1.0), &whence);
@@ -99,7 +104,7 @@ fn sizes(out: &mut String, report: &Report, totals: &Totals) {
     );
     put!(
         out,
-        r#"<table class="bars"><thead><tr><th></th><th></th><th>size</th><th>bits/weight</th><th>of this file</th></tr></thead><tbody>"#
+        r#"<table class="bars"><thead><tr><th></th><th></th><th>size</th><th>bits/weight</th><th>× this file</th></tr></thead><tbody>"#
     );
     for size in sizes {
         let here = size.form == Size::HERE;
@@ -149,20 +154,28 @@ fn distributions(out: &mut String, totals: &Totals) {
     );
     let cut = totals.total.cut > 0;
     put!(out, "{}", if cut { "The mask then cuts the smallest non-zeros of a group that has too many. " } else { "" });
-    put!(out, "The scale is the mean of |weight| before any mask; what lies beyond ±4 is in the outermost bins.</p>");
+    put!(
+        out,
+        "The scale is the mean of |weight| before any mask. Not drawn: {} at and beyond ±4.</p>",
+        percent(plots::beyond(&totals.total), 1.0)
+    );
     plots::legend(out, &totals.total);
     put!(out, r#"<div class="hero">"#);
-    plots::thresholds(out);
+    plots::thresholds(out, HERO);
     plots::distribution(out, &totals.total, HERO);
-    plots::scale_axis(out, 1);
+    plots::scale_axis(out, HERO);
     put!(out, r#"</div><h3>By projection</h3><div class="panels">"#);
     for kind in totals.kinds.iter().filter(|kind| kind.total.is_quantised()) {
         put!(out, r#"<div class="panel"><h4>{}</h4><p>{}</p>"#, Html(&kind.name), zeros_line(&kind.total));
         plots::distribution(out, &kind.total, PANEL);
-        plots::scale_axis(out, 2);
+        plots::scale_axis(out, PANEL);
         put!(out, "</div>\n");
     }
-    put!(out, r#"</div><h3>Layer by layer</h3><p class="lead">Each from −4 to 4 scales, to its own height.</p>"#);
+    put!(
+        out,
+        r#"</div><h3>Layer by layer</h3><p class="lead">Each from −{0} to {0} scales, to its own height.</p>"#,
+        THUMB.end
+    );
     for kind in totals.kinds.iter().filter(|kind| kind.total.is_quantised() && kind.layers.len() > 1) {
         put!(out, r#"<div class="strip"><h4>{}</h4><div class="thumbs">"#, Html(&kind.name));
         for (layer, tally) in &kind.layers {

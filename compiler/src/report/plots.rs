@@ -17,16 +17,31 @@ pub(super) struct Detail {
     pub(super) merge: usize,
     /// Steps of height.
     pub(super) height: u64,
+    /// The drawing reaches from −`end` to `end` scales.
+    pub(super) end: i32,
+}
+
+/// The share of weights too far out for the histogram's range: its end bins hold them, and would look like peaks.
+pub(super) fn beyond(tally: &Tally) -> f64 {
+    let ends = tally.histogram.first().into_iter().chain(tally.histogram.last()).sum::<u64>();
+    ends as f64 / tally.weights.max(1) as f64
 }
 
 /// The distribution of weight ÷ scale: what became −1, 0 and +1, and on top what the mask cut.
 pub(super) fn distribution(out: &mut String, tally: &Tally, detail: Detail) {
-    let merged = |bins: &[u64]| bins.chunks(detail.merge).map(|bins| bins.iter().sum()).collect::<Vec<u64>>();
+    let per_unit = tally.histogram.len() as f64 / (2.0 * HISTOGRAM_END);
+    let outside = ((HISTOGRAM_END - f64::from(detail.end)) * per_unit) as usize;
+    let merged = |bins: &[u64]| -> Vec<u64> {
+        let mut bins = bins.to_vec();
+        bins.first_mut().into_iter().for_each(|end| *end = 0);
+        bins.last_mut().into_iter().for_each(|end| *end = 0);
+        let drawn = bins.get(outside..bins.len() - outside).unwrap_or_default();
+        drawn.chunks(detail.merge).map(|bins| bins.iter().sum()).collect()
+    };
     let (all, removed) = (merged(&tally.histogram), merged(&tally.removed));
     let kept: Vec<u64> = all.iter().zip(&removed).map(|(all, removed)| all.saturating_sub(*removed)).collect();
     let (bins, height) = (all.len(), detail.height);
-    let per_unit = bins as f64 / (2.0 * HISTOGRAM_END);
-    let edge = |at: f64| ((at + HISTOGRAM_END) * per_unit) as usize;
+    let edge = |at: f64| (at * per_unit / detail.merge as f64 + bins as f64 / 2.0) as usize;
     let (low, high) = (edge(-THRESHOLD), edge(THRESHOLD));
     let top = all.iter().copied().max().unwrap_or(0).max(1);
 
@@ -70,26 +85,24 @@ fn steps(out: &mut String, bins: &[u64], range: Range<usize>, top: u64, height: 
     put!(out, "h{}V{height}z", run.0);
 }
 
-/// The axis below a distribution, with a number at every `step` scales.
-pub(super) fn scale_axis(out: &mut String, step: i32) {
-    let end = HISTOGRAM_END as i32;
+/// The axis below a distribution, with a number at every scale.
+pub(super) fn scale_axis(out: &mut String, detail: Detail) {
     put!(out, r#"<div class="x">"#);
-    for tick in (-end..=end).step_by(step as usize) {
-        let left = f64::from(tick + end) / f64::from(2 * end) * 100.0;
+    for tick in -detail.end..=detail.end {
+        let left = f64::from(tick + detail.end) / f64::from(2 * detail.end) * 100.0;
         let sign = if tick < 0 { "−" } else { "" };
-        put!(out, r#"<span style="left:{left}%">{sign}{}</span>"#, tick.abs());
+        put!(out, r#"<span style="left:{left:.2}%">{sign}{}</span>"#, tick.abs());
     }
     put!(out, "</div>");
 }
 
 /// The marks of the two thresholds above a distribution.
-pub(super) fn thresholds(out: &mut String) {
-    let left = |at: f64| (at + HISTOGRAM_END) / (2.0 * HISTOGRAM_END) * 100.0;
+pub(super) fn thresholds(out: &mut String, detail: Detail) {
+    let end = f64::from(detail.end);
+    let left = |at: f64| (at + end) / (2.0 * end) * 100.0;
     let (low, high) = (left(-THRESHOLD), left(THRESHOLD));
-    put!(
-        out,
-        r#"<div class="x top"><span style="left:{low}%">−{THRESHOLD}</span><span style="left:{high}%">+{THRESHOLD}</span></div>"#
-    );
+    put!(out, r#"<div class="x top"><span style="left:{low}%">−{THRESHOLD}</span>"#);
+    put!(out, r#"<span style="left:{high}%">+{THRESHOLD}</span></div>"#);
 }
 
 /// Zeros per layer of a kind: natural ones, and above them those of the mask. `end` is the share at the top of the plot.

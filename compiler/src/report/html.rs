@@ -232,6 +232,7 @@ fn zeros(out: &mut String, totals: &Totals) {
 fn tensors(out: &mut String, report: &Report, totals: &Totals) {
     let filter = r#"<input data-filter hidden type="search" placeholder="filter by name, such as 29 down" aria-label="filter tensors by name">"#;
     put!(out, "<section><h2>Ternary tensors</h2>{filter}");
+    plots::legend(out, &totals.total);
     table::ternary(out, report, &totals.total);
     put!(out, "</section>\n");
     if report.tensors.len() > totals.tensors {

@@ -25,9 +25,9 @@ pub(super) fn ternary(out: &mut String, report: &Report, total: &Tally) {
     let sum = Row::sum(&rows, total);
     let columns = columns(total);
     put!(out, r#"<div class="scroll"><table class="tensors"><thead><tr><th class="l">tensor</th>"#);
-    for (head, meaning, _) in &columns {
+    for (head, _, _) in &columns {
         let class = if is_left(head) { r#" class="l""# } else { "" };
-        put!(out, r#"<th{class} title="{meaning}">{head}</th>"#);
+        put!(out, r#"<th{class}>{head}</th>"#);
     }
     put!(out, "</tr></thead>\n<tbody>");
     for row in &rows {
@@ -36,7 +36,11 @@ pub(super) fn ternary(out: &mut String, report: &Report, total: &Tally) {
     }
     put!(out, "</tbody><tfoot>");
     cells(out, &format!("all {}", count(rows.len() as u64)), &sum, &columns);
-    put!(out, "</tfoot></table></div>");
+    put!(out, r#"</tfoot></table></div><p class="columns">"#);
+    for (head, meaning, _) in &columns {
+        put!(out, "<b>{head}</b> {meaning}. ");
+    }
+    put!(out, "</p>");
 }
 
 fn cells(out: &mut String, name: &str, row: &Row<'_>, columns: &[Column]) {

@@ -161,7 +161,7 @@ fn quantised(
         Ok(sum)
     };
     let nm = if let Source::Latent(nm) = source { nm } else { None };
-    if nm.is_none() {
+    if source == Source::Latent(None) {
         would.add(&stats(Some((2, 4)))?, &stats(Some((6, 8)))?);
     }
     let stats = stats(nm)?;

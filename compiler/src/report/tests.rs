@@ -1,4 +1,5 @@
 //! The page and the summary, of made-up models and of hostile ones.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its input should stop")]
 
 use super::{PartReport, PatternCost, Report, Size, TensorReport, html, text};
 use crate::quantize;

@@ -26,7 +26,12 @@ const TASKS: &[Task] = &[
     Task { name: "faults", what: "200 kills of the writer at random points", ci: false, run: faults },
     Task { name: "flips", what: "a million random payload flips", ci: false, run: flips },
     Task { name: "memory", what: "peak memory of compiling large tensors", ci: false, run: memory },
-    Task { name: "fuzz", what: "every fuzz target for ten minutes (needs cargo-fuzz and nightly)", ci: false, run: fuzz },
+    Task {
+        name: "fuzz",
+        what: "every fuzz target for ten minutes (needs cargo-fuzz and nightly)",
+        ci: false,
+        run: fuzz,
+    },
     Task { name: "bench", what: "speed of compiling and verifying, beside their floors", ci: false, run: bench },
 ];
 
@@ -98,7 +103,8 @@ fn unsafe_code() -> Result {
     for folder in ["format/src", "kernels/src", "runtime/src", "compiler/src", "xtask/src"] {
         rust_files(Path::new(folder), &mut |path, text| {
             let place = path.to_string_lossy().replace('\\', "/");
-            let uses = text.lines().any(|l| l.contains("unsafe {") || l.contains("unsafe fn") || l.contains("unsafe impl"));
+            let uses =
+                text.lines().any(|l| l.contains("unsafe {") || l.contains("unsafe fn") || l.contains("unsafe impl"));
             if uses && !place.starts_with("xtask/") && !ALLOWED.iter().any(|a| place.starts_with(a)) {
                 found.push(place);
             }
@@ -124,7 +130,8 @@ fn memory() -> Result {
 
 fn fuzz() -> Result {
     let targets = Path::new("tests/fuzz/fuzz_targets");
-    let mut names: Vec<PathBuf> = std::fs::read_dir(targets).map_err(|e| e.to_string())?.flatten().map(|f| f.path()).collect();
+    let mut names: Vec<PathBuf> =
+        std::fs::read_dir(targets).map_err(|e| e.to_string())?.flatten().map(|f| f.path()).collect();
     names.sort();
     for name in names.iter().filter_map(|n| n.file_stem()).filter_map(|n| n.to_str()) {
         let seeds = format!("tests/fuzz/seeds/{name}");

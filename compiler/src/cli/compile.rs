@@ -7,11 +7,12 @@ use sbnc_format::{Encoding, Order};
 use serde_json::json;
 
 use super::arguments::{Compile, EncodingChoice, FloatChoice, OrderChoice, PackedScale, RequestedPattern};
-use super::terminal::{bytes, emit, emit_json, progress};
+use super::terminal::{emit, emit_json, progress};
 use crate::compile::{Conduct, FloatForm, Input, Options, against, compile};
 use crate::error::{Error, Exit, Result};
 use crate::family;
-use crate::report::{Report, html};
+use crate::numbers::bytes;
+use crate::report::{Report, html, text};
 
 pub(crate) fn run(arguments: &Compile) -> Result<()> {
     check_paths(arguments)?;
@@ -116,27 +117,8 @@ fn write_report(path: &Path, report: &Report) -> Result<()> {
 }
 
 fn summary(report: &Report, seconds: f64) -> String {
-    let ternary = report.tensors.iter().filter(|t| t.zeros.is_some());
-    let (count, weights, stored) =
-        ternary.fold((0, 0u64, 0u64), |(n, w, b), t| (n + 1, w + t.shape.iter().product::<u64>(), b + t.stored_bytes));
-    let zeros: f64 =
-        report.tensors.iter().filter_map(|t| Some(t.zeros? * t.shape.iter().product::<u64>() as f64)).sum::<f64>();
-    let mut text = format!(
-        "{}\nroot       {}\n{}ternary    {count} tensors, {:.3} bits per weight, {:.1} % zeros, pattern {}\nsize       {} from {}, in {seconds:.2} s ({}/s)\n",
-        report.output,
-        report.root,
-        report.model.as_ref().map(|m| format!("model      {m}\n")).unwrap_or_default(),
-        stored as f64 * 8.0 / weights as f64,
-        100.0 * zeros / weights as f64,
-        report.pattern,
-        bytes(report.output_bytes),
-        bytes(report.input_bytes),
-        bytes((report.input_bytes as f64 / seconds) as u64),
-    );
-    for note in &report.notes {
-        text.push_str(&format!("note       {note}\n"));
-    }
-    text
+    let rate = bytes((report.input_bytes as f64 / seconds) as u64);
+    format!("{}\n{}{:<9}{seconds:.2} s, {rate}/s of input\n", report.output, text::summary(report), "time")
 }
 
 fn summary_json(report: &Report, seconds: f64) -> serde_json::Value {

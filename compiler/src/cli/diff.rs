@@ -7,8 +7,9 @@ use sbnc_format::{Layout, Sbnc, TensorView, encoding};
 use sbnc_runtime::map::Map;
 use serde_json::json;
 
-use super::terminal::{count, emit, emit_json};
+use super::terminal::{emit, emit_json};
 use crate::error::{Error, Exit, Result};
+use crate::numbers::count;
 
 pub(crate) fn run(a: &Path, b: &Path, as_json: bool) -> Result<()> {
     let (first, second) = (super::open(a)?, super::open(b)?);

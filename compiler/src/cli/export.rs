@@ -9,8 +9,9 @@ use sbnc_format::encoding::decode_batches;
 use sbnc_format::{Encoding, Layout, TensorView};
 use serde_json::{Map, json};
 
-use super::terminal::{bytes, emit, progress};
+use super::terminal::{emit, progress};
 use crate::error::{Error, Exit, Result};
+use crate::numbers::bytes;
 
 /// What to write for a ternary or int8 tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,9 @@ use sbnc_format::{Layout, Sbnc, Tensor, section};
 use sbnc_runtime::map::Map;
 use serde_json::{Value, json};
 
-use super::terminal::{bytes, count, emit, emit_json, table};
+use super::terminal::{emit, emit_json, table};
 use crate::error::{Error, Exit, Result};
+use crate::numbers::{bytes, count};
 
 pub(crate) fn run(path: &Path, tensor: Option<&str>, as_json: bool) -> Result<()> {
     let file = super::open(path)?;

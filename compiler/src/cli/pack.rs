@@ -5,8 +5,9 @@ use std::path::Path;
 use sbnc_format::packed::{self, Packed};
 use sbnc_format::{Depth, Sbnc};
 
-use super::terminal::{bytes, emit, progress};
+use super::terminal::{emit, progress};
 use crate::error::{Error, Result};
+use crate::numbers::bytes;
 
 pub(crate) fn pack(path: &Path, output: &Path, level: i32) -> Result<()> {
     let raw = super::map(path)?;

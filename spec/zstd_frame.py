@@ -48,8 +48,8 @@ def decode(data, size, rule, where):
     at += size_bytes
     window = declared if single else (1 << 10 + (data[5] >> 3)) // 8 * (8 + (data[5] & 7))
 
-    # Blocks as (kind, offset of the stored bytes, size). `most` bounds what they can decode to, `least` what they must.
-    blocks, most, least, last, largest = [], 0, 0, 0, min(window, MAX_BLOCK)
+    # `most` bounds what the blocks can decode to, `least` what they must. The content is gathered until a compressed block turns up.
+    content, most, least, last, largest = bytearray(), 0, 0, 0, min(window, MAX_BLOCK)
     while not last:
         need(at + 3 <= len(data), "a block header", f"the end, at byte {at}")
         header = int.from_bytes(data[at:at + 3], "little")
@@ -58,25 +58,27 @@ def decode(data, size, rule, where):
         need(length <= largest, f"a block of at most {largest} bytes", length)
         stored = 1 if kind == RLE else length
         need(at + 3 + stored <= len(data), "a whole block", f"the end, in the block at byte {at}")
-        blocks.append((kind, at + 3, length))
         most += largest if kind == COMPRESSED else length
         least += 0 if kind == COMPRESSED else length
         need(least <= size, f"blocks of {size} bytes in all", f"at least {least}")
+        if kind == COMPRESSED:
+            content = None
+        elif content is not None:
+            content += data[at + 3:at + 4] * length if kind == RLE else data[at + 3:at + 3 + length]
         at += 3 + stored
     need(at + 4 * checksum == len(data), f"one frame that ends at byte {len(data)}", at + 4 * checksum)
     need(most >= size, f"blocks of {size} bytes in all", f"at most {most}")
 
-    if any(kind == COMPRESSED for kind, _, _ in blocks):
+    if content is None:
         if module is None:
             return None
         content = decode_with_module(data, size, need)
         need(len(content) == size, f"{size} bytes of content", len(content))
         return content
-    content = b"".join(data[start:start + 1] * length if kind == RLE else data[start:start + length] for kind, start, length in blocks)
     if checksum:
         found = xxh64(content) & 0xFFFFFFFF
         need(found == int.from_bytes(data[at:], "little"), f"content of checksum {data[at:].hex()}", struct.pack("<I", found).hex())
-    return content
+    return bytes(content)
 
 
 def decode_with_module(data, size, need):

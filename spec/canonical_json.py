@@ -22,8 +22,6 @@ WORDS = {"t": ("true", True), "f": ("false", False), "n": ("null", None)}
 
 def parse(data):
     """The object in `data`, with R063 to R065 checked."""
-    if len(data) > MAX_MANIFEST_BYTES:
-        refuse("R063", WHERE, f"at most {MAX_MANIFEST_BYTES} bytes", len(data))
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

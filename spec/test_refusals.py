@@ -12,9 +12,10 @@ import unittest
 
 import blake3
 import reader
+import records
 import sample
 import zstd_frame
-from checks import open_file
+from checks import decode_tensor, open_file
 from refusal import Refusal
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -281,10 +282,29 @@ class Kit(unittest.TestCase):
                 f = reader.open_any(data, is_packed)
                 self.assertEqual(verdict(data, is_packed, deep=True), "R010" if f.inspect_only else None)
                 expected, found = json.loads(path.with_suffix(".json").read_text()), reader.describe(f)
-                self.assertEqual(expected["root"], found["root"])
-                self.assertEqual(len(expected["tensors"]), len(found["tensors"]))
-                for wanted, got in zip(expected["tensors"], found["tensors"]):
-                    self.assertEqual({key: wanted[key] for key in wanted if key in got}, {key: got[key] for key in wanted if key in got})
+                for tensor in found["tensors"]:
+                    tensor.update(zip(("n", "m"), map(int, (tensor["nm"] or "0:0").split(":"))))
+                for tensor in expected["tensors"]:
+                    self.check_values(f, tensor)
+                    for member, names in (("role", records.ROLES), ("encoding", records.ENCODINGS), ("order", records.ORDERS)):
+                        if isinstance(tensor[member], int):
+                            tensor[member] = names.get(tensor[member], f"unknown ({tensor[member]})")
+                for member in ("compatible", "inspect_only"):
+                    self.assertEqual(int(expected.get(member, "0"), 0), found[member])
+                for member in ("root", "file_bytes", "manifest"):
+                    self.assertEqual(expected.get(member, found[member]), found[member])
+                for member in ("sections", "tensors"):
+                    self.assertEqual(len(expected.get(member, found[member])), len(found[member]))
+                    for wanted, got in zip(expected.get(member, ()), found[member]):
+                        self.assertEqual(wanted, {**wanted, **{key: got[key] for key in wanted if key in got}})
+
+    def check_values(self, f, tensor):
+        """The first row and the first scale's bytes, where the kit states them."""
+        row, scale = tensor.get("first_row"), tensor.get("first_scale")
+        if row is not None or scale is not None:
+            _, content, scales = decode_tensor(f, tensor["name"])
+            self.assertIn(row, ([v - 256 * (v > 127) for v in content[:tensor["shape"][1]]], None))
+            self.assertIn(scale, (scales[:4].hex(), None))
 
     def test_invalid(self):
         for name, vector in self.invalid.items():

@@ -74,7 +74,7 @@ def kinds(t, files, unknown):
     files.built(20, "kinds-files-swapped", "FILES comes before MANIFEST", kinds=(TENSORS, NAMES, FILES, MANIFEST, PAYLOAD))
     unknown.add(20, "kind-twice", "kind 17 occurs twice",
                 build(unknown.model.with_(extra=[(17, 0, b"later"), (18, 0, b"again")])).set(("entry", 18), kind=17).seal_root())
-    t.fields(20, "kind-tensors-twice", "kind TENSORS occurs twice, and NAMES is missing", ("entry", NAMES), kind=TENSORS)
+    t.add(20, "kind-tensors-twice", "kind TENSORS occurs twice, and NAMES is missing", t.image.copy().set(("entry", NAMES), kind=TENSORS).seal_root())
     for kind in REQUIRED:
         t.fields(21, f"optional-{KINDS[kind].lower()}", f"{KINDS[kind]} is not marked REQUIRED", ("entry", kind), flags=0)
     files.fields(21, "required-files", "FILES is marked REQUIRED", ("entry", FILES), flags=1)

@@ -175,22 +175,22 @@ def sums(worked, t):
     worked.built(69, "section-without-files", "FILES is present, and there is no file", files=[b"x"])
 
 
-def broken_frames():
-    """What R070 and R105 refuse, as name → (frame of TEXT gone wrong, why)."""
-    right = zstd_frame(TEXT)
+def broken_frames(text):
+    """What R070 and R105 refuse, as name → (frame of `text` gone wrong, why)."""
+    right, less = zstd_frame(text), text[:-1]
     return {
-        "undeclared": (zstd_frame(TEXT, declare=False), "does not declare its content size"), "dictionary": (zstd_frame(TEXT, dictionary=7), "names a dictionary"),
-        "declares-less": (zstd_frame(TEXT, len(TEXT) - 1), "declares one byte less than raw"), "declares-more": (zstd_frame(TEXT, len(TEXT) + 1), "declares one byte more than raw"),
-        "decodes-to-less": (zstd_frame(TEXT[:-1], len(TEXT)), "decodes to fewer bytes than it declares"), "decodes-to-more": (zstd_frame(TEXT + b"x", len(TEXT)), "decodes to more bytes than it declares"),
+        "undeclared": (zstd_frame(text, declare=False), "does not declare its content size"), "dictionary": (zstd_frame(text, dictionary=7), "names a dictionary"),
+        "declares-less": (zstd_frame(text, len(text) - 1), "declares one byte less than it should"), "declares-more": (zstd_frame(text, len(text) + 1), "declares one byte more than it should"),
+        "decodes-to-less": (zstd_frame(less, len(text)), "decodes to fewer bytes than it declares"), "decodes-to-more": (zstd_frame(text + b"x", len(text)), "decodes to more bytes than it declares"),
         "magic": (b"\x27" + right[1:], "has another magic"), "skippable": (b"\x50\x2a\x4d\x18\4\0\0\0abcd" + right, "follows a skippable frame"),
-        "two-frames": (zstd_frame(TEXT[:9]) + zstd_frame(TEXT[9:]), "is two frames"), "byte-behind": (right + b"\0", "is followed by a byte"), "cut": (right[:-1], "is cut"),
+        "two-frames": (zstd_frame(text[:9]) + zstd_frame(text[9:]), "is two frames"), "byte-behind": (right + b"\0", "is followed by a byte"), "cut": (right[:-1], "is cut"),
         "empty-frame-behind": (right + zstd_frame(b""), "is followed by an empty frame"), "head-only": (right[:4], "is a magic alone"),
         "reserved-block": (right[:9] + bytes([right[9] | 6]) + right[10:], "has a block of the reserved type"), "reserved-bit": (right[:4] + bytes([right[4] | 8]) + right[5:], "has the reserved bit set"),
     }
 
 
 def frames(t):
-    for name, (stored, why) in broken_frames().items():
+    for name, (stored, why) in broken_frames(TEXT).items():
         file_case(t, 70, f"frame-{name}", f"the frame of a carried file {why}", {}, stored=stored)
     bomb = zstd_frame(TEXT, 2**28)
     file_case(t, 70, "frame-bomb", "a small frame declares 2^28 bytes, as raw does, and decodes to few", {"raw": 2**28}, stored=bomb)

@@ -173,11 +173,12 @@ def build(model):
         data, scales = t.encoded(), b"".join(struct.pack("<f", s) if not isinstance(s, bytes) else s for s in t.scales)
         stored = data.ljust(up(len(data), TENSOR_ALIGN), b"\0") + scales if scales else data
         payload += bytes(up(len(payload), TENSOR_ALIGN) - len(payload))
+        digest = blake3(stored)
         fields = {
             "name_offset": name_offset, "name_bytes": len(t.name.encode()), "role": ROLES[t.role], "encoding": ENCODINGS.get(t.encoding, 0),
             "order": ORDERS[t.order], "order_version": 1, "n": t.nm[0], "m": t.nm[1], "group_axis": int(t.nm != (0, 0)), "rank": len(t.shape),
             "offset": len(payload), "stored_bytes": len(stored), "data_bytes": len(data), "scale_count": len(t.scales), "non_zero": t.non_zero(),
-            "stored_digest": blake3(stored), "content_digest": blake3(t.content() + scales),
+            "stored_digest": digest, "content_digest": digest if isinstance(t.values, bytes) else blake3(t.content() + scales),
             **{f"shape{i}": dim for i, dim in enumerate(t.shape)},
         }
         records.append(pack(RECORD, {**fields, **t.fields}))

@@ -134,4 +134,4 @@ def padding_and_digests(t, files, unknown):
     t.add(29, "byte-names", "a byte of NAMES is changed and its digest is not", flip(t.image, t.image.sections[NAMES][1]), kind="integrity")
     at, size = t.image.sections[PAYLOAD][1:]
     for name, digest in {"right": blake3(t.image.data[at:at + size]), "one-bit": bytes(31) + b"\1"}.items():
-        t.add(29, f"digest-payload-{name}", "the digest of PAYLOAD is not zero", t.image.copy().set(("entry", PAYLOAD), digest=digest).seal_root())
+        t.add(29, f"digest-payload-{name}", "the digest of PAYLOAD is not zero", t.image.copy().set(("entry", PAYLOAD), digest=digest).seal_root(), kind="integrity")

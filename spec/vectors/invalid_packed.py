@@ -103,9 +103,9 @@ def decoded(plain, zstd):
         "section-digest": flip(image, image.sections[32][1]),
     }
     for name, made in inner.items():
-        zstd.chunked(106, f"inner-{name}", f"the unpacked file is invalid ({name})", zstd_frame(bytes(made.data)), raw=made.data)
+        zstd.chunked(106, f"inner-{name}", f"the unpacked file is invalid ({name})", zstd_frame(bytes(made.data)), raw=made.data, kind="integrity" if name == "section-digest" else "invalid")
     rooted = flip(image, 24)
-    zstd.chunked(106, "inner-root", "the unpacked file has a wrong root, the same as in the prefix", zstd_frame(bytes(rooted.data)), raw=rooted.data)
+    zstd.chunked(106, "inner-root", "the unpacked file has a wrong root, the same as in the prefix", zstd_frame(bytes(rooted.data)), raw=rooted.data, kind="integrity")
     plain.chunked(106, "inner-cut", "the unpacked file lacks its last byte", raw[:-1], raw=image.data[:-1])
     plain.chunked(106, "inner-packed", "the unpacked file is a packed file", zstd.data, raw=bytearray(zstd.data))
 

@@ -43,7 +43,7 @@ def padding_and_digests(tables):
         t.add(71, f"between-{name}", "a byte between two extents is not zero", flip(t.image, start + at, 0x80))
     opaque = tables["inspect-only"]
     opaque.add(71, "between-opaque", "a byte behind an opaque tensor is not zero", flip(opaque.image, opaque.image.extents[0][0] + 37))
-    for name, at in {"data": 0, "padding": 64, "scale": 256, "last": 263}.items():
+    for name, at in {"data": 0, "scale": 256, "last": 263}.items():
         t.add(72, f"byte-{name}", f"byte {at} of an extent is changed and its digest is not", flip(t.image, start + at), kind="integrity")
     for base in ("floats", "i8", "t5-dense", "nm6b-2of4", "fragments-2of4", "windows-4of6", "inspect-only"):
         u = tables[base]
@@ -96,7 +96,7 @@ def content(tables):
         u = tables[base]
         right = u.image.get(number, "non_zero")
         for value in (0, right - 1, right + 1):
-            u.fields(76, f"non-zero-{base}-{value}", f"non_zero is {value}, not {right}", number, non_zero=value, deep=True)
+            u.fields(76, f"non-zero-{base}-{value}", f"non_zero is {value}, not {right}", number, non_zero=value, deep=True, kind="integrity")
 
 
 def too_many(tables):

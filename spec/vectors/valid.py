@@ -1,4 +1,4 @@
-"""The valid files of the kit: `models()` gives name → Model, `packed()` name → (name of the raw file or None, its Model, its chunks)."""
+"""The valid files of the kit: `models()` gives name → Model, `packed()` name → (Model, its Image, the chunks)."""
 
 import struct
 import zlib
@@ -124,6 +124,12 @@ def full_model():
     return Model(tensors, {**WEIGHTS, "model": model, "provenance": PROVENANCE_FULL})
 
 
+def unknown_family():
+    """No runtime of version 1 runs it, and yet the file is valid."""
+    model = full_model()
+    return model.with_(manifest={**model.manifest, "model": {**model.manifest["model"], "family": "gpt2"}})
+
+
 PROVENANCE_FULL = {
     "compiler": "vectors 1", "kind": "hf-latent", "options": {"nm": "6:8"}, "rules": {"scale": "absmean", "ties": "even"},
     "sources": [{"name": "model.safetensors", "bytes": 9007199254740992, "blake3": blake3(b"").hex()}],
@@ -171,7 +177,7 @@ def models():
         "section-unknown": weights(ternary("w", "t2", 2, 6), extra=[(17, 0, b"later"), (4294967295, 0, b"last")]),
         "compatible-bits": weights(ternary("w", "t2", 2, 6), prefix={"compatible": 2**64 - 1}),
         "minor": weights(ternary("w", "t2", 2, 6), prefix={"minor": 65535}),
-        "inspect-only": opaque(),
+        "inspect-only": opaque(), "family-unknown": unknown_family(),
     }
     for nm in ((1, 4), (2, 4)):
         found[f"nm6b-{nm[0]}of{nm[1]}"] = shapes("nm-6b", nm)
@@ -182,12 +188,14 @@ def models():
 
 
 def packed():
-    raw = bytes(build(worked()).data)
+    image = build(worked())
+    raw = bytes(image.data)
     noise = b"".join(struct.pack("<I", 0x3F800000 | Lcg(f"noise {i}").below(1 << 20)) for i in range(1100))
     long = weights(Tensor("long", "other", "f32", (1 << 20,), noise.ljust(CHUNK_BYTES, b"\0")))
-    both = bytes(build(long).data)
+    two = build(long)
+    both = bytes(two.data)
     return {
-        "packed-raw": ("worked", worked(), [(0, raw)]),
-        "packed-zstd": ("worked", worked(), [(1, zstd_frame(raw))]),
-        "packed-two-chunks": (None, long, [(1, zstd_frame(both[:CHUNK_BYTES])), (0, both[CHUNK_BYTES:])]),
+        "packed-raw": (worked(), image, [(0, raw)]),
+        "packed-zstd": (worked(), image, [(1, zstd_frame(raw))]),
+        "packed-two-chunks": (long, two, [(1, zstd_frame(both[:CHUNK_BYTES])), (0, both[CHUNK_BYTES:])]),
     }

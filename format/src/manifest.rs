@@ -172,13 +172,10 @@ impl Real {
         Self(format!("{value:?}"))
     }
 
-    /// The number, or `None` if the text is no finite decimal number.
+    /// The number, or `None` if the text is not that of a finite JSON number.
     pub fn value(&self) -> Option<f64> {
-        let decimal = |b: u8| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'-');
-        if !self.0.bytes().all(decimal) {
-            return None;
-        }
-        self.0.parse().ok().filter(|v: &f64| v.is_finite())
+        let bare = !self.0.contains(|c: char| c.is_ascii_whitespace());
+        bare.then(|| serde_json::from_str(&self.0).ok()).flatten().filter(|v: &f64| v.is_finite())
     }
 }
 

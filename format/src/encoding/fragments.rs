@@ -141,12 +141,26 @@ pub(super) fn strip_bytes(cols: usize) -> usize {
 
 /// Encodes up to 16 rows into one strip. `scratch` is reused between calls.
 pub(super) fn encode_strip(trits: &[i8], cols: usize, out: &mut [u8], scratch: &mut Vec<u8>) -> Result<(), Illegal> {
+    encode_packed(trits.len() / cols, cols, out, scratch, |row, packed| {
+        t2::pack(trits[row * cols..][..cols].as_chunks().0, packed);
+        Ok(())
+    })
+}
+
+/// Encodes rows that `pack` gives in the form of `t2`.
+pub(super) fn encode_packed(
+    rows: usize,
+    cols: usize,
+    out: &mut [u8],
+    scratch: &mut Vec<u8>,
+    mut pack: impl FnMut(usize, &mut [u8]) -> Result<(), Illegal>,
+) -> Result<(), Illegal> {
     let (row_groups, padded) = (cols / 4, cols.div_ceil(COLS) * GROUPS);
     scratch.clear();
     scratch.resize(ROWS * padded, SLOTS_ZERO);
-    for (row, trits) in trits.chunks_exact(cols).enumerate() {
+    for row in 0..rows {
         let slots = &mut scratch[row * padded..][..row_groups];
-        t2::pack(trits.as_chunks().0, slots);
+        pack(row, slots).map_err(|e| Illegal { row, ..e })?;
         let mut illegal = false;
         for slot in slots.iter_mut() {
             *slot = SLOTS_OF[usize::from(*slot)];

@@ -4,3 +4,6 @@
 mod canonical;
 mod layout;
 mod round_trip;
+mod rules;
+mod spec;
+mod windows;

@@ -101,11 +101,11 @@ impl Matrix<'_> {
                 let mut placed = vec![false; m];
                 for w in 0..windows {
                     let mut held = 0;
-                    for col in 2 * w..2 * w + 4 {
+                    for (col, placed) in placed.iter_mut().enumerate().skip(2 * w).take(4) {
                         let trit = self.at(row, b * m + col);
-                        let take = trit != 0 && !placed[col] && held < 2;
+                        let take = trit != 0 && !*placed && held < 2;
                         if take {
-                            placed[col] = true;
+                            *placed = true;
                             held += 1;
                         }
                         expanded.push(if take { trit } else { 0 });

@@ -80,7 +80,8 @@ fn measure(name: &str, encoding: Encoding, order: Order, pattern: Pattern, size:
     for seconds in [encode, decode, validate] {
         print!(" {:8.2} {:8.2}", gb / seconds, gw / seconds);
     }
-    println!(" {:9.2}", gw / check);
+    // A dense tensor has no pattern to check.
+    println!(" {:>9}", if pattern.is_dense() { "-".to_owned() } else { format!("{:.2}", gw / check) });
 }
 
 /// Random trits that fill groups as full as the pattern allows, as pruned models do.

@@ -19,7 +19,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Value> {
     if depth > MAX_MANIFEST_DEPTH {
         return Err(invalid("nesting of at most 16", format!("a nesting of {depth}")));
     }
-    let value: Value = serde_json::from_str(text).map_err(|e| invalid("JSON", e.to_string()))?;
+    let value: Value = serde_json::from_str(text).map_err(|e| {
+        // A number beyond all floats is good JSON; the parser has no other way to say so.
+        let error = e.to_string();
+        if error.starts_with("number out of range") { not_an_integer(&error) } else { invalid("JSON", error) }
+    })?;
     if !value.is_object() {
         return Err(invalid("an object", kind(&value).to_owned()));
     }
@@ -104,13 +108,16 @@ fn check_numbers(value: &Value) -> Result<()> {
             if in_range {
                 return Ok(());
             }
-            let expected = "an integer of at most 53 bits; a real is a string";
-            Err(FormatError::invalid(rule::MANIFEST_NUMBER, "manifest", expected, number.to_string()))
+            Err(not_an_integer(&number.to_string()))
         }
         Value::Array(items) => items.iter().try_for_each(check_numbers),
         Value::Object(members) => members.values().try_for_each(check_numbers),
         Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
     }
+}
+
+fn not_an_integer(found: &str) -> FormatError {
+    FormatError::invalid(rule::MANIFEST_NUMBER, "manifest", "an integer of at most 53 bits; a real is a string", found)
 }
 
 fn kind(value: &Value) -> &'static str {

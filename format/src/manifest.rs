@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::canonical;
 use crate::error::{FormatError, Result, rule};
@@ -17,7 +18,7 @@ pub struct Manifest {
     /// The carried files, in ascending order of name.
     pub files: Vec<FileEntry>,
     /// The model, or `None` for a file of weights without one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub model: Option<Model>,
     /// Where the file came from: enough to compile it again to the same bytes.
     pub provenance: Provenance,
@@ -25,7 +26,6 @@ pub struct Manifest {
 
 /// A carried file, such as `tokenizer.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct FileEntry {
     /// BLAKE3 of the decoded bytes, in hexadecimal.
     pub blake3: String,
@@ -111,7 +111,7 @@ pub struct Model {
     /// Entries of the vocabulary.
     pub vocab: u64,
     /// Sliding window of the attention, if any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub window: Option<u64>,
 }
 
@@ -119,7 +119,7 @@ pub struct Model {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rope {
     /// Scaling of the frequencies, as the source's configuration names it: integers, and everything else as strings.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub scaling: Option<BTreeMap<String, RopeValue>>,
     /// How elements pair up.
     pub style: RopeStyle,
@@ -151,13 +151,13 @@ pub enum RopeStyle {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tokens {
     /// Begin of sequence.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub bos: Option<u64>,
     /// Tokens that end a sequence.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub eos: Option<Vec<u64>>,
     /// Padding.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub pad: Option<u64>,
 }
 
@@ -196,19 +196,25 @@ impl Manifest {
                 format!("{} bytes", bytes.len()),
             ));
         }
-        let value = canonical::parse(bytes)?;
-        let manifest: Self = serde_json::from_value(value).map_err(|e| {
-            let of_files = e.to_string().contains("unknown field");
-            let rule = if of_files { rule::FILE_ENTRY } else { rule::MANIFEST_MEMBERS };
-            FormatError::invalid(rule, "manifest", "the members of SPEC §7", e.to_string())
+        let mut value = canonical::parse(bytes)?;
+        let files = match value.get_mut("files") {
+            Some(Value::Array(files)) => std::mem::take(files),
+            _ => return Err(FormatError::invalid(rule::MANIFEST_MEMBERS, "manifest files", "an array", "none")),
+        };
+        require_objects(&value)?;
+        let mut manifest: Self = serde_json::from_value(value).map_err(|e| {
+            FormatError::invalid(rule::MANIFEST_MEMBERS, "manifest", "the members of SPEC §7", e.to_string())
         })?;
         manifest.check()?;
+        manifest.files = files.into_iter().map(FileEntry::parse).collect::<Result<_>>()?;
+        manifest.check_files()?;
         Ok(manifest)
     }
 
     /// The canonical bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         self.check()?;
+        self.check_files()?;
         let value = serde_json::to_value(self)
             .map_err(|e| FormatError::invalid(rule::MANIFEST_JSON, "manifest", "a JSON object", e.to_string()))?;
         let bytes = canonical::to_bytes(&value);
@@ -228,7 +234,7 @@ impl Manifest {
         if let Some(model) = &self.model {
             model.check()?;
         }
-        self.check_files()
+        Ok(())
     }
 
     fn check_files(&self) -> Result<()> {
@@ -256,6 +262,37 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+}
+
+impl FileEntry {
+    /// Members and types first (R067), then their values (R068).
+    fn parse(value: Value) -> Result<Self> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Members {
+            blake3: String,
+            codec: String,
+            name: String,
+            raw: i64,
+            stored: i64,
+        }
+        let invalid =
+            |rule, expected: &str, found: String| FormatError::invalid(rule, "manifest files", expected, found);
+        if !value.is_object() {
+            return Err(invalid(rule::FILE_ENTRY, "objects", value.to_string()));
+        }
+        let Members { blake3, codec, name, raw, stored } = serde_json::from_value(value)
+            .map_err(|e| invalid(rule::FILE_ENTRY, "the members of SPEC §8", e.to_string()))?;
+        let codec = match codec.as_str() {
+            "raw" => Codec::Raw,
+            "zstd" => Codec::Zstd,
+            other => return Err(invalid(rule::FILE_SIZES, "codec raw or zstd", other.to_owned())),
+        };
+        match (u64::try_from(raw), u64::try_from(stored)) {
+            (Ok(raw), Ok(stored)) => Ok(Self { blake3, codec, name, raw, stored }),
+            _ => Err(invalid(rule::FILE_SIZES, "sizes of at least 0", format!("{stored} stored, {raw} decoded"))),
+        }
     }
 }
 
@@ -298,6 +335,22 @@ fn require(holds: bool, member: &str, expected: &str, found: &str) -> Result<()>
         return Ok(());
     }
     Err(FormatError::invalid(rule::MANIFEST_MEMBERS, &format!("manifest {member}"), expected, found.to_owned()))
+}
+
+/// What is a record here is an object there; without this a list of the members' values would do.
+fn require_objects(manifest: &Value) -> Result<()> {
+    let places = ["/provenance", "/provenance/options", "/provenance/rules", "/model", "/model/rope", "/model/tokens"];
+    let sources = manifest.pointer("/provenance/sources").and_then(Value::as_array).into_iter().flatten();
+    let named = places.iter().filter_map(|&place| Some((place, manifest.pointer(place)?)));
+    for (place, value) in named.chain(sources.map(|source| ("/provenance/sources", source))) {
+        require(value.is_object(), place, "an object", &value.to_string())?;
+    }
+    Ok(())
+}
+
+/// Reads a member that may be absent, but is what it should be if it is there: not null.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(member: D) -> std::result::Result<Option<T>, D::Error> {
+    T::deserialize(member).map(Some)
 }
 
 fn is_hex_digest(text: &str) -> bool {

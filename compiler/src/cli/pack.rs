@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use sbnc_format::Sbnc;
 use sbnc_format::packed::{self, Packed};
-use sbnc_format::{Depth, Sbnc};
 
 use super::terminal::{emit, progress};
 use crate::error::{Error, Result};
@@ -34,11 +34,7 @@ pub(crate) fn unpack(path: &Path, output: &Path) -> Result<()> {
             bar.inc(n);
             crate::interrupt::check().is_ok()
         },
-        |temporary| {
-            let file = super::open(temporary)?;
-            file.verify(Depth::Stored, &|_| {}).result().map_err(|e| Error::format(path, &e))?;
-            Ok::<_, Error>(file.root())
-        },
+        |temporary| packed.check_unpacked(&super::map(temporary)?).map_err(|e| Error::format(path, &e)),
     );
     bar.finish_and_clear();
     crate::interrupt::check().and(unpacked)?;

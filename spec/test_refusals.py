@@ -290,7 +290,7 @@ class Kit(unittest.TestCase):
                         if isinstance(tensor[member], int):
                             tensor[member] = names.get(tensor[member], f"unknown ({tensor[member]})")
                 for member in ("compatible", "inspect_only"):
-                    self.assertEqual(int(expected.get(member, "0"), 0), found[member])
+                    self.assertEqual(int(expected.get(member, hex(found[member])), 0), found[member])
                 for member in ("root", "file_bytes", "manifest"):
                     self.assertEqual(expected.get(member, found[member]), found[member])
                 for member in ("sections", "tensors"):

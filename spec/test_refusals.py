@@ -282,8 +282,8 @@ class Kit(unittest.TestCase):
                 f = reader.open_any(data, is_packed)
                 self.assertEqual(verdict(data, is_packed, deep=True), "R010" if f.inspect_only else None)
                 expected, found = json.loads(path.with_suffix(".json").read_text()), reader.describe(f)
-                for tensor in found["tensors"]:
-                    tensor.update(zip(("n", "m"), map(int, (tensor["nm"] or "0:0").split(":"))))
+                for tensor, r in zip(found["tensors"], f.records):
+                    tensor.update(n=r.n, m=r.m)
                 for tensor in expected["tensors"]:
                     self.check_values(f, tensor)
                     for member, names in (("role", records.ROLES), ("encoding", records.ENCODINGS), ("order", records.ORDERS)):

@@ -276,6 +276,13 @@ impl Sealed {
         &self.tensors
     }
 
+    /// Begins to make the bytes durable and waits for it. [`commit`](Self::commit) does so too; calling this on another thread while the file is
+    /// checked saves the wait.
+    pub fn sync(&self) -> Result<(), WriteError> {
+        let Some(file) = &self.output.file else { return Ok(()) };
+        file.sync().map_err(io_error("make the output durable", &self.output.target))
+    }
+
     /// Makes the file durable and gives it its name.
     pub fn commit(self) -> Result<Digest, WriteError> {
         if let Some(file) = self.output.file {

@@ -38,7 +38,7 @@ pub enum WriteError {
     #[error("{}: cannot {doing}: {source}", path.display())]
     Io {
         /// What was being done.
-        doing: &'static str,
+        doing: String,
         /// To which file.
         path: PathBuf,
         /// Why not.
@@ -162,7 +162,7 @@ impl Writer {
         let mut writer = Self::plan(output, specs, manifest, carried)?;
         if let Some(file) = &writer.output.file {
             let bytes = writer.file_bytes();
-            file.reserve(bytes).map_err(io_error("reserve room for the output", target))?;
+            file.reserve(bytes).map_err(io_error(&format!("reserve {bytes} bytes for the output"), target))?;
         }
         if let Some(files) = writer.planned(section::FILES) {
             writer.output.seek(files.offset)?;
@@ -391,8 +391,8 @@ impl Output {
     }
 }
 
-fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WriteError + use<> {
-    let path = path.to_owned();
+fn io_error(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> WriteError + use<> {
+    let (doing, path) = (doing.to_owned(), path.to_owned());
     move |source| WriteError::Io { doing, path, source }
 }
 

@@ -35,9 +35,12 @@ impl Tensors {
         self.0.get(name).unwrap_or_else(|| panic!("no tensor '{name}'"))
     }
 
-    /// What is missing or differs of the tensors of `expected`: a line each.
+    /// Every tensor that is not as in `expected`, or not there: a line each.
     pub fn differences(&self, expected: &Self) -> Vec<String> {
-        expected.0.iter().filter_map(|(name, tensor)| difference(name, tensor, self.0.get(name))).collect()
+        let wrong = expected.0.iter().filter_map(|(name, tensor)| difference(name, tensor, self.0.get(name)));
+        let extra =
+            self.names().filter(|name| !expected.0.contains_key(*name)).map(|name| format!("{name}: not expected"));
+        wrong.chain(extra).collect()
     }
 }
 

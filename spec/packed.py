@@ -36,8 +36,10 @@ def read_packed(data):
     if len(data) < PACKED_PREFIX_BYTES:
         refuse("R100", where, f"at least {PACKED_PREFIX_BYTES} bytes", len(data))
     p = PackedPrefix(data)
-    if p.magic != PACKED_MAGIC or p.major != MAJOR:
-        refuse("R100", where, f"magic {PACKED_MAGIC.hex()} and major {MAJOR}", f"{p.magic.hex()} and {p.major}")
+    if p.magic != PACKED_MAGIC:
+        refuse("R100", where, f"magic {PACKED_MAGIC.hex()}", p.magic.hex())
+    if p.major != MAJOR:
+        refuse("R100", where, f"major {MAJOR}", p.major, "unsupported")
     if p.chunk_bytes != CHUNK_BYTES:
         refuse("R101", where, f"chunk_bytes {CHUNK_BYTES}", p.chunk_bytes)
     if p.reserved_36 or any(p.reserved_40):

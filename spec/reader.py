@@ -140,7 +140,7 @@ def describe_tensor(r):
         "encoding": r.encoding or f"unknown ({r.encoding_code})",
         "order": r.order or f"unknown ({r.order_code})",
         "shape": list(r.shape),
-        "nm": f"{r.n}:{r.m}" if r.m else None,
+        "nm": f"{r.n}:{r.m}" if r.m and not r.opaque else None,
         "offset": r.offset,
         "stored_bytes": r.stored_bytes,
         "data_bytes": r.data_bytes,

@@ -55,6 +55,14 @@ impl Input {
         };
         let (config, metadata, generation_config) =
             (text("config.json")?, text("metadata.json")?, text("generation_config.json")?);
+        if path.is_dir() && config.is_none() && metadata.is_none() && checkpoint.format() != Format::Gguf {
+            let message = format!(
+                "{}: expected config.json or metadata.json beside the weights, found neither; add it, or name a .safetensors file to compile \
+                 weights without a model",
+                path.display()
+            );
+            return Err(Error::new(Exit::Invalid, message));
+        }
         Ok(Self { checkpoint, folder: folder.to_owned(), config, metadata, generation_config })
     }
 
@@ -100,38 +108,45 @@ impl Input {
             let exit = if e.exit_code() == 5 { Exit::Unsupported } else { Exit::Invalid };
             Error::new(exit, format!("{}: {e}", self.folder.display()))
         };
-        let mut chosen = plan(&options.family).map_err(place)?;
-        // The mean of weights that are ternary already counts their zeros: their scale must be taken over, not computed.
-        if chosen.kind == SourceKind::HfLatent && !options.family.already_ternary && self.is_three_valued(&chosen)? {
-            chosen = plan(&family::Options { already_ternary: true, ..options.family.clone() }).map_err(place)?;
-            chosen
-                .notes
-                .push("the weights are three-valued already: their trits and scales were taken over".to_owned());
+        let chosen = plan(&options.family);
+        // The mean of weights that are ternary already counts their zeros: their scale must be taken over, not computed. And a model that shows no
+        // other sign of ternary training shows this one.
+        let may_be_ternary = match &chosen {
+            Ok(chosen) => chosen.kind == SourceKind::HfLatent,
+            Err(e) => e.exit_code() == 5,
+        };
+        if may_be_ternary && !options.family.already_ternary && !options.family.force_quantize {
+            let taken_over = plan(&family::Options { already_ternary: true, ..options.family.clone() });
+            if let Ok(mut taken_over) = taken_over
+                && self.is_three_valued(&taken_over)?
+            {
+                taken_over
+                    .notes
+                    .push("the weights are three-valued: their trits and scales were taken over".to_owned());
+                return Ok(taken_over);
+            }
         }
-        Ok(chosen)
+        chosen.map_err(place)
     }
 
-    /// Whether the first rows of every latent tensor hold at most one magnitude besides zero.
+    /// Whether the first linear weight is three-valued, judged by its first rows: at most one magnitude in each besides zero.
     fn is_three_valued(&self, plan: &Plan) -> Result<bool> {
-        let latent = plan.tensors.iter().filter(|t| matches!(t.source, Source::Latent { .. }));
-        for planned in latent {
-            let entry = self.entry(&planned.name)?;
-            let rows = entry.rows().min(4);
-            let bytes = self.checkpoint.rows(entry, 0..rows)?;
-            let mut values = vec![0.0; (rows * entry.cols()) as usize];
-            if entry.dtype.to_f32(&bytes, &mut values).is_none() {
-                return Ok(false);
-            }
-            let one_magnitude = |row: &[f32]| {
-                let mut magnitudes = row.iter().map(|v| v.abs()).filter(|&v| v != 0.0);
-                let first = magnitudes.next();
-                magnitudes.all(|v| Some(v) == first)
-            };
-            if !values.chunks_exact(entry.cols() as usize).all(one_magnitude) {
-                return Ok(false);
-            }
+        let Some(first) = plan.tensors.iter().find(|t| matches!(t.source, Source::Ternary { scale: None })) else {
+            return Ok(false);
+        };
+        let entry = self.entry(&first.name)?;
+        let rows = entry.rows().min(4);
+        let bytes = self.checkpoint.rows(entry, 0..rows)?;
+        let mut values = vec![0.0; (rows * entry.cols()) as usize];
+        if entry.dtype.to_f32(&bytes, &mut values).is_none() {
+            return Ok(false);
         }
-        Ok(plan.tensors.iter().any(|t| matches!(t.source, Source::Latent { .. })))
+        let one_magnitude = |row: &[f32]| {
+            let mut magnitudes = row.iter().map(|v| v.abs()).filter(|&v| v != 0.0);
+            let first = magnitudes.next();
+            first.is_some() && magnitudes.all(|v| Some(v) == first)
+        };
+        Ok(values.chunks_exact(entry.cols() as usize).all(one_magnitude))
     }
 
     /// Checks that what the plan leaves out as a copy is one.

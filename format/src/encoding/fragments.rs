@@ -24,7 +24,8 @@ pub(super) const TILE: usize = 512;
 const GROUPS: usize = COLS / 4;
 
 /// Values of the two rows of a pair code.
-const PAIR_VALUES: [(i8, i8); 9] = [(1, 1), (1, 0), (0, 1), (1, -1), (-1, 1), (-1, 0), (0, -1), (-1, -1), (0, 0)];
+pub(super) const PAIR_VALUES: [(i8, i8); 9] =
+    [(1, 1), (1, 0), (0, 1), (1, -1), (-1, 1), (-1, 0), (0, -1), (-1, -1), (0, 0)];
 /// The pair code of two zeros.
 const PAIR_ZERO: u8 = 8;
 /// The index nibble of a group without non-zeros.

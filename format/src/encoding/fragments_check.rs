@@ -3,22 +3,41 @@
 //! It works on bit planes. A nibble of a V word is a pair code b3 b2 b1 b0; the value of row g is zero if `b3 | b1 & !b0`, that of row g + 8 if
 //! `b3 | b0 & !b1`. These flags of a quad's four V words are moved to where the M words have the same groups, and there compared with the indices.
 //! A few tiles are transposed first: then the same words of many quads lie side by side, and the check of one quad vectorises over all of them. What
-//! is wrong, and where, is left to the slow check.
+//! is wrong, and where, is left to the slow check. On x86-64 the shuffles of `fragments_check_x86` are faster and take its place.
 
 use super::fragments::TILE;
 use super::simd;
 
 /// Whether all tiles obey R086 to R088; `one` for the pattern 1:4.
 pub(super) fn legal(bytes: &[u8], one: bool) -> bool {
-    let tiles = bytes.as_chunks().0;
-    if one { simd::run(Legal::<true>(tiles)) } else { simd::run(Legal::<false>(tiles)) }
+    check(bytes, TILE, one, 0)
 }
 
 /// Whether all strips, of `strip` bytes each, obey R086 to R088 for 2:4 and R090 for blocks of `windows` groups.
 pub(super) fn legal_windows(bytes: &[u8], strip: usize, windows: usize) -> bool {
+    check(bytes, strip, false, windows)
+}
+
+fn check(bytes: &[u8], strip: usize, one: bool, windows: usize) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use super::fragments_check_x86 as x86;
+        if let Some(legal) = x86::legal(bytes, x86::Rules { tiles: strip / TILE, one, windows }) {
+            return legal;
+        }
+    }
+    portable(bytes, strip, one, windows)
+}
+
+/// The check for machines without one of their own; `windows` is 0 for fragments.
+pub(super) fn portable(bytes: &[u8], strip: usize, one: bool, windows: usize) -> bool {
+    let tiles = bytes.as_chunks().0;
+    if windows == 0 {
+        return if one { simd::run(Legal::<true>(tiles)) } else { simd::run(Legal::<false>(tiles)) };
+    }
     let batches = (strip / TILE).div_ceil(TILES);
     let later = (0..batches).map(|batch| later_windows(batch * TILES, windows)).collect();
-    simd::run(LegalWindows { tiles: bytes.as_chunks().0, strip_tiles: strip / TILE, later })
+    simd::run(LegalWindows { tiles, strip_tiles: strip / TILE, later })
 }
 
 /// Tiles that are checked at a time.

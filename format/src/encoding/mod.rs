@@ -15,6 +15,8 @@
 mod content;
 mod fragments;
 mod fragments_check;
+#[cfg(target_arch = "x86_64")]
+mod fragments_check_x86;
 mod nm6b;
 mod pattern;
 mod simd;

@@ -11,17 +11,20 @@ pub(crate) struct Arguments {
     pub(crate) layers: u64,
     pub(crate) repeats: usize,
     pub(crate) keep: bool,
+    pub(crate) gigabytes: f64,
 }
 
 impl Arguments {
     pub(crate) fn parse() -> Self {
-        let mut parsed = Self { layers: 30, repeats: 3, keep: false };
+        let mut parsed = Self { layers: 30, repeats: 3, keep: false, gigabytes: 2.0 };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
-            let mut number = || arguments.next().and_then(|n| n.parse().ok()).expect("a number follows the flag");
+            let mut number =
+                || -> f64 { arguments.next().and_then(|n| n.parse().ok()).expect("a number follows the flag") };
             match argument.as_str() {
-                "--layers" => parsed.layers = number(),
+                "--layers" => parsed.layers = number() as u64,
                 "--repeats" => parsed.repeats = number() as usize,
+                "--gigabytes" => parsed.gigabytes = number(),
                 "--keep" => parsed.keep = true,
                 "--bench" => {}
                 other => panic!("unknown argument {other}"),

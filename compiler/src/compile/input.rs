@@ -129,12 +129,18 @@ impl Input {
         chosen.map_err(place)
     }
 
-    /// Whether the first linear weight is three-valued, judged by its first rows: at most one magnitude in each besides zero.
+    /// Whether most linear weights are three-valued, judged by their first rows: one magnitude in each besides zero. Most, not all: then one that is not
+    /// gets an error that names it, and one that is by accident decides nothing.
     fn is_three_valued(&self, plan: &Plan) -> Result<bool> {
-        let Some(first) = plan.tensors.iter().find(|t| matches!(t.source, Source::Ternary { scale: None })) else {
-            return Ok(false);
-        };
-        let entry = self.entry(&first.name)?;
+        let (mut linears, mut three_valued) = (0, 0);
+        for planned in plan.tensors.iter().filter(|t| matches!(t.source, Source::Ternary { scale: None })) {
+            linears += 1;
+            three_valued += usize::from(self.starts_three_valued(self.entry(&planned.name)?)?);
+        }
+        Ok(2 * three_valued > linears)
+    }
+
+    fn starts_three_valued(&self, entry: &Entry) -> Result<bool> {
         let rows = entry.rows().min(4);
         let bytes = self.checkpoint.rows(entry, 0..rows)?;
         let mut values = vec![0.0; (rows * entry.cols()) as usize];

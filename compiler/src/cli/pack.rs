@@ -5,11 +5,13 @@ use std::path::Path;
 use sbnc_format::Sbnc;
 use sbnc_format::packed::{self, Packed};
 
+use super::paths::check_outputs;
 use super::terminal::{emit, progress};
 use crate::error::{Error, Result};
 use crate::numbers::bytes;
 
 pub(crate) fn pack(path: &Path, output: &Path, level: i32) -> Result<()> {
+    check_outputs(&[output], &[path.to_owned()])?;
     let raw = super::map(path)?;
     Sbnc::open(&raw[..]).map_err(|e| Error::format(path, &e))?;
     let bar = progress(raw.len() as u64, "packing");
@@ -24,6 +26,7 @@ pub(crate) fn pack(path: &Path, output: &Path, level: i32) -> Result<()> {
 }
 
 pub(crate) fn unpack(path: &Path, output: &Path) -> Result<()> {
+    check_outputs(&[output], &[path.to_owned()])?;
     let stored = super::map(path)?;
     let packed = Packed::open(&stored).map_err(|e| Error::format(path, &e))?;
     let bar = progress(packed.raw_bytes(), "unpacking");

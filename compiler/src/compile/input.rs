@@ -37,6 +37,7 @@ const MAX_CARRIED_BYTES: u64 = sbnc_format::limits::MAX_FILE_RAW_BYTES;
 #[derive(Debug)]
 pub struct Input {
     checkpoint: Checkpoint,
+    path: PathBuf,
     folder: PathBuf,
     config: Option<String>,
     metadata: Option<String>,
@@ -63,7 +64,15 @@ impl Input {
             );
             return Err(Error::new(Exit::Invalid, message));
         }
-        Ok(Self { checkpoint, folder: folder.to_owned(), config, metadata, generation_config })
+        Ok(Self { checkpoint, path: path.to_owned(), folder: folder.to_owned(), config, metadata, generation_config })
+    }
+
+    /// Every file that the input is made of: those that hold tensors, and those beside them that are read or carried along.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let sources = self.checkpoint.sources().iter().map(|s| s.path().to_owned());
+        let beside =
+            CARRIED.iter().copied().chain([checkpoint::sharded::INDEX_NAME]).map(|name| self.folder.join(name));
+        sources.chain(std::iter::once(self.path.clone())).chain(beside.filter(|path| path.exists())).collect()
     }
 
     /// Bytes of all tensors.

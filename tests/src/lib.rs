@@ -79,7 +79,8 @@ impl Output {
 /// A call of `sbnc` to be run, with nothing on its standard input.
 pub fn command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(sbnc());
-    command.args(arguments).stdin(Stdio::null());
+    // Help is wrapped to the terminal's width.
+    command.args(arguments).stdin(Stdio::null()).env_remove("COLUMNS");
     command
 }
 

@@ -185,7 +185,12 @@ fn tensor_text(t: &Tensor) -> String {
     }
     rows.push((
         "size",
-        format!("{} bytes at {}, {:.4} bits per weight", count(t.stored_bytes), count(t.offset), t.bits_per_weight()),
+        format!(
+            "{} bytes at {} of the payload, {:.4} bits per weight",
+            count(t.stored_bytes),
+            count(t.offset),
+            t.bits_per_weight()
+        ),
     ));
     rows.push(("scales", count(t.scale_count)));
     rows.push(("digest", t.stored_digest.to_string()));

@@ -19,6 +19,7 @@ mod diff;
 mod export;
 mod inspect;
 mod pack;
+mod paths;
 mod terminal;
 mod verify;
 

@@ -4,12 +4,15 @@ use std::path::Path;
 
 use sbnc_format::Sbnc;
 use sbnc_format::packed::{self, Packed};
+use sbnc_format::writer::WriteError;
 
+use super::paths::check_outputs;
 use super::terminal::{emit, progress};
 use crate::error::{Error, Result};
 use crate::numbers::bytes;
 
 pub(crate) fn pack(path: &Path, output: &Path, level: i32) -> Result<()> {
+    check_outputs(&[output], &[path.to_owned()])?;
     let raw = super::map(path)?;
     Sbnc::open(&raw[..]).map_err(|e| Error::format(path, &e))?;
     let bar = progress(raw.len() as u64, "packing");
@@ -24,6 +27,7 @@ pub(crate) fn pack(path: &Path, output: &Path, level: i32) -> Result<()> {
 }
 
 pub(crate) fn unpack(path: &Path, output: &Path) -> Result<()> {
+    check_outputs(&[output], &[path.to_owned()])?;
     let stored = super::map(path)?;
     let packed = Packed::open(&stored).map_err(|e| Error::format(path, &e))?;
     let bar = progress(packed.raw_bytes(), "unpacking");
@@ -34,9 +38,28 @@ pub(crate) fn unpack(path: &Path, output: &Path) -> Result<()> {
             bar.inc(n);
             crate::interrupt::check().is_ok()
         },
-        |temporary| packed.check_unpacked(&super::map(temporary)?).map_err(|e| Error::format(path, &e)),
+        |temporary| {
+            let check = |map: &[u8]| packed.check_unpacked(map).map_err(|e| Error::format(path, &e));
+            super::map(temporary).and_then(|map| check(&map)).map_err(Failure::Check)
+        },
     );
     bar.finish_and_clear();
-    crate::interrupt::check().and(unpacked)?;
+    crate::interrupt::check().and(unpacked.map_err(|failure| match failure {
+        Failure::Write(WriteError::Format(e)) => Error::format(path, &e),
+        Failure::Write(e) => e.into(),
+        Failure::Check(e) => e,
+    }))?;
     emit(&format!("{}: {}, root {}\n", output.display(), bytes(packed.raw_bytes()), packed.root()))
+}
+
+/// What ended an unpacking. A broken rule is one of the packed file, which the writer does not know the name of.
+enum Failure {
+    Write(WriteError),
+    Check(Error),
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        Self::Write(error)
+    }
 }

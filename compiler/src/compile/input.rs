@@ -37,6 +37,7 @@ const MAX_CARRIED_BYTES: u64 = sbnc_format::limits::MAX_FILE_RAW_BYTES;
 #[derive(Debug)]
 pub struct Input {
     checkpoint: Checkpoint,
+    path: PathBuf,
     folder: PathBuf,
     config: Option<String>,
     metadata: Option<String>,
@@ -63,7 +64,15 @@ impl Input {
             );
             return Err(Error::new(Exit::Invalid, message));
         }
-        Ok(Self { checkpoint, folder: folder.to_owned(), config, metadata, generation_config })
+        Ok(Self { checkpoint, path: path.to_owned(), folder: folder.to_owned(), config, metadata, generation_config })
+    }
+
+    /// Every file that the input is made of: those that hold tensors, and those beside them that are read or carried along.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let sources = self.checkpoint.sources().iter().map(|s| s.path().to_owned());
+        let beside =
+            CARRIED.iter().copied().chain([checkpoint::sharded::INDEX_NAME]).map(|name| self.folder.join(name));
+        sources.chain(std::iter::once(self.path.clone())).chain(beside.filter(|path| path.exists())).collect()
     }
 
     /// Bytes of all tensors.
@@ -129,12 +138,18 @@ impl Input {
         chosen.map_err(place)
     }
 
-    /// Whether the first linear weight is three-valued, judged by its first rows: at most one magnitude in each besides zero.
+    /// Whether most linear weights are three-valued, judged by their first rows: one magnitude in each besides zero. Most, not all: then one that is not
+    /// gets an error that names it, and one that is by accident decides nothing.
     fn is_three_valued(&self, plan: &Plan) -> Result<bool> {
-        let Some(first) = plan.tensors.iter().find(|t| matches!(t.source, Source::Ternary { scale: None })) else {
-            return Ok(false);
-        };
-        let entry = self.entry(&first.name)?;
+        let (mut linears, mut three_valued) = (0, 0);
+        for planned in plan.tensors.iter().filter(|t| matches!(t.source, Source::Ternary { scale: None })) {
+            linears += 1;
+            three_valued += usize::from(self.starts_three_valued(self.entry(&planned.name)?)?);
+        }
+        Ok(2 * three_valued > linears)
+    }
+
+    fn starts_three_valued(&self, entry: &Entry) -> Result<bool> {
         let rows = entry.rows().min(4);
         let bytes = self.checkpoint.rows(entry, 0..rows)?;
         let mut values = vec![0.0; (rows * entry.cols()) as usize];

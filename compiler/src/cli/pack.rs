@@ -21,7 +21,7 @@ pub(crate) fn pack(path: &Path, output: &Path, level: i32) -> Result<()> {
         crate::interrupt::check().is_ok()
     });
     bar.finish_and_clear();
-    let stored = crate::interrupt::check().and(stored.map_err(Error::from))?;
+    let stored = stored.map_err(interrupted_or)?;
     let share = 100.0 * stored as f64 / raw.len() as f64;
     emit(&format!("{}: {} in {} ({share:.1} %)\n", output.display(), bytes(raw.len() as u64), bytes(stored)))
 }
@@ -44,12 +44,17 @@ pub(crate) fn unpack(path: &Path, output: &Path) -> Result<()> {
         },
     );
     bar.finish_and_clear();
-    crate::interrupt::check().and(unpacked.map_err(|failure| match failure {
+    unpacked.map_err(|failure| match failure {
         Failure::Write(WriteError::Format(e)) => Error::format(path, &e),
-        Failure::Write(e) => e.into(),
+        Failure::Write(e) => interrupted_or(e),
         Failure::Check(e) => e,
-    }))?;
+    })?;
     emit(&format!("{}: {}, root {}\n", output.display(), bytes(packed.raw_bytes()), packed.root()))
+}
+
+/// The interruption, if there was one: the writer was told to stop and only knows that. Work that was done before it stays done.
+fn interrupted_or(error: WriteError) -> Error {
+    crate::interrupt::check().err().unwrap_or_else(|| error.into())
 }
 
 /// What ended an unpacking. A broken rule is one of the packed file, which the writer does not know the name of.

@@ -9,8 +9,10 @@ use crate::digest::Digest;
 use crate::encoding::{Encoding, Order, Pattern, data_bytes};
 use crate::error::{FormatError, Result, rule};
 use crate::header::{REQUIRED, section};
-use crate::limits::{MAGIC, MAJOR, MAX_RANK, PREFIX_BYTES, SECTION_ALIGN, SECTION_ENTRY_BYTES, TENSOR_ALIGN, up};
-use crate::record::{ORDER_VERSION, Role, stored_bytes};
+use crate::limits::{
+    MAGIC, MAJOR, MAX_NAME_BYTES, MAX_TENSORS, PREFIX_BYTES, SECTION_ALIGN, SECTION_ENTRY_BYTES, TENSOR_ALIGN, up,
+};
+use crate::record::{self, ORDER_VERSION, Role, stored_bytes};
 use crate::wire::{Prefix, Record, SectionEntry, U16, U32, U64, bytes_of};
 
 /// A tensor that will be written.
@@ -40,16 +42,23 @@ pub(crate) struct Planned {
 
 /// The records, with digests of zero, and the names.
 pub(crate) fn plan_records(specs: &[TensorSpec]) -> Result<(Vec<Record>, Vec<u8>)> {
+    if specs.len() > MAX_TENSORS {
+        let found = specs.len().to_string();
+        return Err(FormatError::invalid(rule::RECORD_COUNT, "TENSORS", "at most 65536 tensors", found));
+    }
     let (mut records, mut names, mut end) = (Vec::with_capacity(specs.len()), Vec::new(), 0u64);
     for spec in specs {
         let invalid = |rule, expected: &str| {
             FormatError::invalid(rule, &format!("tensor '{}'", spec.name), expected, format!("{:?}", spec.shape))
         };
-        if spec.shape.is_empty() || spec.shape.len() > MAX_RANK || spec.shape.iter().product::<u64>() == 0 {
-            return Err(invalid(rule::SHAPE, "1 to 4 dimensions of at least 1"));
+        let (Some(elements), Some(&cols)) = (record::elements(&spec.shape), spec.shape.last()) else {
+            return Err(invalid(rule::SHAPE, "1 to 4 dimensions of 1 to 2^31, 2^40 elements"));
+        };
+        let rows = elements / cols;
+        // With this all names together fit the 32 bits of a name's offset.
+        if spec.name.len() > MAX_NAME_BYTES {
+            return Err(invalid(rule::NAME_TEXT, "a name of 1 to 256 bytes"));
         }
-        let cols = spec.shape[spec.shape.len() - 1];
-        let rows = spec.shape.iter().product::<u64>() / cols;
         let data = data_bytes(spec.encoding, spec.order, rows, cols, spec.pattern)
             .ok_or_else(|| invalid(rule::PATTERN_OF_ENCODING, "a shape and pattern that the encoding can hold"))?;
         let scales = if spec.encoding.is_ternary() || spec.encoding == Encoding::I8 { rows } else { 0 };

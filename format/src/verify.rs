@@ -10,7 +10,7 @@ use crate::encoding::{self, Encoding, Offence, Order, Pattern};
 use crate::error::{FormatError, Result, rule};
 use crate::file::{Sbnc, TensorView};
 use crate::header::{self, section};
-use crate::record::{Layout, Tensor};
+use crate::record::Tensor;
 
 /// How much to check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl<B: AsRef<[u8]> + Sync> Sbnc<B> {
         let mut problems = Vec::new();
         self.check_cold_sections(&mut problems);
         problems.extend(self.check_gaps());
-        let decodable = self.header().inspect_only == 0;
+        let decodable = self.is_decodable();
         for (view, outcome) in self.views().zip(self.check_blocks(decodable, progress)) {
             problems.extend(outcome.err());
             if depth == Depth::Decoded && decodable {
@@ -162,16 +162,13 @@ fn check_blocks(views: &[TensorView<'_>], decodable: bool, progress: &(dyn Fn(u6
 impl<'a> TensorView<'a> {
     /// Checks everything about this tensor: its digest, its rules and its decoded content.
     pub fn verify(&self) -> Result<()> {
-        check_blocks(&[*self], true, &|_| {}).into_iter().collect::<Result<()>>()?;
+        check_blocks(&[*self], self.layout().is_ok(), &|_| {}).into_iter().collect::<Result<()>>()?;
         self.check_content()
     }
 
     /// Checks the rules of the tensor's encoding (not its digest) and gives the type that kernels take.
     pub fn validate(&self) -> Result<Validated<'a>> {
-        let Layout::Known { encoding, order, pattern } = self.tensor().layout else {
-            let subject = format!("tensor '{}'", self.tensor().name);
-            return Err(FormatError::unsupported(rule::INSPECT_ONLY, &subject, "a known encoding", "a newer one"));
-        };
+        let (encoding, order, pattern) = self.layout()?;
         let blocks = self.extent().len().div_ceil(BLOCK_BYTES);
         (0..blocks).into_par_iter().try_for_each(|index| self.check_block(index))?;
         self.check_tail()?;
@@ -193,7 +190,7 @@ impl<'a> TensorView<'a> {
 
     /// Rules of the rows that begin in block `index`. The rows of one strip lie together, so a block's rows reach into the next block at most by one strip.
     fn check_block(&self, index: usize) -> Result<()> {
-        let Layout::Known { encoding, order, pattern } = self.tensor().layout else { return Ok(()) };
+        let (encoding, order, pattern) = self.layout()?;
         let (data, (rows, cols)) = (self.data(), self.tensor().matrix());
         let (start, end) = (index * BLOCK_BYTES, ((index + 1) * BLOCK_BYTES).min(data.len()));
         if start >= end {
@@ -230,7 +227,7 @@ impl<'a> TensorView<'a> {
     /// Decodes everything and compares with the record (SBNC-R076, R077).
     fn check_content(&self) -> Result<()> {
         let t = self.tensor();
-        let Layout::Known { encoding, order, pattern } = t.layout else { return Ok(()) };
+        let (encoding, order, pattern) = self.layout()?;
         if !encoding.is_ternary() {
             // Floats: the record's two digests are equal. Int8: data and scales with no padding between.
             if encoding == Encoding::I8 {

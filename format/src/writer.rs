@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 
 use crate::atomic::AtomicFile;
 use crate::digest::Digest;
-use crate::error::FormatError;
+use crate::error::{FormatError, rule};
 use crate::frame;
 use crate::header::{root_of, section};
-use crate::limits::{PREFIX_BYTES, RECORD_BYTES, TENSOR_ALIGN, up};
+use crate::limits::{MAX_BYTES, PREFIX_BYTES, RECORD_BYTES, TENSOR_ALIGN, up};
 use crate::manifest::{Codec, FileEntry, Manifest};
 pub use crate::plan::TensorSpec;
 use crate::plan::{Planned, header_bytes, plan_records, plan_sections, section_entry};
@@ -103,6 +103,7 @@ pub struct Writer {
     specs: Vec<TensorSpec>,
     names: Vec<u8>,
     manifest_bytes: usize,
+    files: Vec<FileEntry>,
     files_digest: Digest,
     next: usize,
 }
@@ -162,6 +163,10 @@ impl Writer {
         // The reader's own checks, on records whose digests are still zero.
         record::parse(bytemuck::cast_slice(&records), &names, payload_bytes, false)?;
         let manifest_bytes = manifest.to_bytes()?.len();
+        if !carried.iter().map(|c| &c.entry).eq(&manifest.files) {
+            let what = "the manifest lists other files than those given".to_owned();
+            return Err(WriteError::Misuse { tensor: "(files)".to_owned(), what });
+        }
         let mut files = blake3::Hasher::new();
         carried.iter().for_each(|c| {
             files.update(&c.stored);
@@ -174,7 +179,13 @@ impl Writer {
         ];
         let sections = plan_sections(&lengths, payload_bytes);
         let files_digest = files.finalize().into();
-        Ok(Self { output, sections, records, specs, names, manifest_bytes, files_digest, next: 0 })
+        let files = manifest.files.clone();
+        let writer = Self { output, sections, records, specs, names, manifest_bytes, files, files_digest, next: 0 };
+        if writer.file_bytes() > MAX_BYTES {
+            let found = writer.file_bytes().to_string();
+            return Err(FormatError::invalid(rule::FILE_BYTES, "file", "at most 2^42 bytes", found).into());
+        }
+        Ok(writer)
     }
 
     /// Length of the whole file.
@@ -186,7 +197,7 @@ impl Writer {
         self.sections.iter().find(|s| s.kind == kind).copied()
     }
 
-    /// Begins the next tensor of the plan.
+    /// Begins the next tensor of the plan: the first that was not finished.
     pub fn tensor(&mut self) -> Result<TensorWriter<'_>, WriteError> {
         let index = self.next;
         if index == self.specs.len() {
@@ -195,7 +206,6 @@ impl Writer {
                 what: "the plan has no more tensors".to_owned(),
             });
         }
-        self.next += 1;
         let payload = self.planned(section::PAYLOAD).map_or(0, |s| s.offset);
         self.output.seek(payload + self.records[index].offset.get())?;
         Ok(TensorWriter { writer: self, index, written: 0, stored: blake3::Hasher::new() })
@@ -206,6 +216,10 @@ impl Writer {
         if let Some(missing) = self.specs.get(self.next) {
             let what = "was planned and never written".to_owned();
             return Err(WriteError::Misuse { tensor: missing.name.clone(), what });
+        }
+        if manifest.files != self.files {
+            let what = "the manifest lists other files than were planned".to_owned();
+            return Err(WriteError::Misuse { tensor: "(files)".to_owned(), what });
         }
         let manifest = manifest.to_bytes()?;
         if manifest.len() != self.manifest_bytes {
@@ -317,6 +331,7 @@ impl TensorWriter<'_> {
         record.stored_digest = stored.0;
         record.content_digest = digest.0;
         record.non_zero = U64::from(non_zero);
+        self.writer.next += 1;
         Ok(())
     }
 

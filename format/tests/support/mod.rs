@@ -2,6 +2,7 @@
 //!
 //! Shared by the tests of this folder and by the fuzz targets, which take these files as seeds.
 #![allow(dead_code, reason = "every test binary uses its own part of this module")]
+#![allow(unreachable_pub, reason = "for the fuzz targets it is part of a library")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 pub mod parts;

@@ -87,9 +87,15 @@ impl<'a> Packed<'a> {
 
     /// Checks the unpacked file: its structure, and that it has the root digest that the packed one promised.
     pub fn check_unpacked(&self, unpacked: &[u8]) -> Result<()> {
-        let root = Sbnc::open(unpacked)
-            .map_err(|e| FormatError::inside(rule::PACKED_ROOT, "unpacked file", "a valid file", &e))?
-            .root();
+        let inner = |e| FormatError::inside(rule::PACKED_ROOT, "unpacked file", "a valid file", &e);
+        let file = Sbnc::open(unpacked).map_err(inner)?;
+        // Opening leaves the carried files and unknown sections alone.
+        let mut problems = Vec::new();
+        file.check_cold_sections(&mut problems);
+        if let Some(first) = problems.into_iter().next() {
+            return Err(inner(first));
+        }
+        let root = file.root();
         if root == self.root {
             return Ok(());
         }

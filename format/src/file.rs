@@ -117,6 +117,7 @@ impl<B: AsRef<[u8]>> Sbnc<B> {
             for dim in &tensor.shape {
                 hasher.update(&dim.to_le_bytes());
             }
+            hasher.update(&tensor.element_kind().to_le_bytes());
             hasher.update(&tensor.content_digest.0);
         }
         hasher.finalize().into()

@@ -140,6 +140,16 @@ impl Tensor {
         }
     }
 
+    /// What the bytes under the content digest are: scaled integers are 0 in every encoding, each type of float is its own, and so is what this reader
+    /// does not know. The same two bytes are different numbers in f16 and bf16.
+    pub(crate) fn element_kind(&self) -> u16 {
+        match self.layout {
+            Layout::Known { encoding, .. } if encoding.is_ternary() || encoding == Encoding::I8 => 0,
+            Layout::Known { encoding, .. } => encoding.id(),
+            Layout::Opaque { encoding, .. } => encoding,
+        }
+    }
+
     /// First byte of the scales within the tensor's bytes.
     pub(crate) fn scales_offset(&self) -> u64 {
         up(self.data_bytes, TENSOR_ALIGN)

@@ -6,11 +6,12 @@ use crate::error::{Error, Result};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Makes SIGINT and SIGTERM end the work at the next [`check`]. A second signal ends the process at once.
-pub fn install() {
+/// Makes SIGINT and SIGTERM end the process: at the next [`check`] where the command writes files, at once where it only reads, and at once when the signal
+/// comes a second time.
+pub fn install(writes: bool) {
     // Without the handler the signal still ends the process; only its temporary file stays behind.
-    let _ = ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+    let _ = ctrlc::set_handler(move || {
+        if !writes || INTERRUPTED.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
     });

@@ -7,6 +7,7 @@ pub mod compile;
 pub mod error;
 pub mod family;
 pub mod interrupt;
+mod numbers;
 pub mod quantize;
 pub mod report;
 

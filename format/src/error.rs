@@ -125,6 +125,11 @@ impl FormatError {
         Self::new(Kind::Integrity, rule, subject, expected, found.into())
     }
 
+    /// A broken rule of what lies inside `subject`, as a broken rule of the outside.
+    pub fn inside(rule: u16, subject: &str, expected: &str, inner: &Self) -> Self {
+        Self::new(inner.kind(), rule, subject, expected, inner.to_string())
+    }
+
     fn new(kind: Kind, rule: u16, subject: &str, expected: &str, found: String) -> Self {
         let detail = Detail { kind, rule, subject: subject.to_owned(), expected: expected.to_owned(), found };
         Self { detail: Box::new(detail) }

@@ -2,6 +2,7 @@
 //!
 //! Unpacking gives back the identical file. A packed file can be neither mapped nor executed.
 
+use crate::Sbnc;
 use crate::digest::Digest;
 use crate::error::{FormatError, Result, rule};
 use crate::frame;
@@ -84,24 +85,32 @@ impl<'a> Packed<'a> {
             .map_err(|found| FormatError::invalid(rule::PACKED_FRAME, &subject, &expected, found))
     }
 
-    /// Fails unless an unpacked file has the root digest that the packed one promised.
-    pub fn check_root(&self, unpacked: Digest) -> Result<()> {
-        if unpacked == self.root {
+    /// Checks the unpacked file: its structure, and that it has the root digest that the packed one promised.
+    pub fn check_unpacked(&self, unpacked: &[u8]) -> Result<()> {
+        let inner = |e| FormatError::inside(rule::PACKED_ROOT, "unpacked file", "a valid file", &e);
+        let file = Sbnc::open(unpacked).map_err(inner)?;
+        // Opening leaves the carried files and unknown sections alone.
+        let mut problems = Vec::new();
+        file.check_cold_sections(&mut problems);
+        if let Some(first) = problems.into_iter().next() {
+            return Err(inner(first));
+        }
+        let root = file.root();
+        if root == self.root {
             return Ok(());
         }
-        Err(FormatError::integrity(rule::PACKED_ROOT, "unpacked file", &self.root.to_string(), unpacked.to_string()))
+        Err(FormatError::integrity(rule::PACKED_ROOT, "unpacked file", &self.root.to_string(), root.to_string()))
     }
 }
 
 fn check_prefix(bytes: &[u8]) -> Result<PackedPrefix> {
     let prefix = wire::read::<PackedPrefix>(bytes);
-    let expected = "a packed sbnc file of version 1";
     let Some(prefix) = prefix.filter(|p| p.magic == PACKED_MAGIC) else {
-        return Err(FormatError::invalid(rule::PACKED_PREFIX, "packed file", expected, "something else"));
+        return Err(FormatError::invalid(rule::PACKED_PREFIX, "packed file", "a packed sbnc file", "something else"));
     };
     if prefix.major.get() != MAJOR {
-        let found = format!("version {}; use a newer reader", prefix.major.get());
-        return Err(FormatError::unsupported(rule::PACKED_PREFIX, "packed file", expected, found));
+        let found = format!("{}; use a newer reader", prefix.major.get());
+        return Err(FormatError::unsupported(rule::PACKED_PREFIX, "packed file", "major version 1", found));
     }
     let (file, raw) = (prefix.file_bytes.get(), prefix.raw_bytes.get());
     let sizes_fit = prefix.chunk_bytes.get() as usize == CHUNK_BYTES
@@ -164,7 +173,6 @@ mod disk {
     use rayon::prelude::*;
 
     use super::*;
-    use crate::Sbnc;
     use crate::atomic::AtomicFile;
     use crate::wire::{U16, U32, U64, bytes_of};
     use crate::writer::WriteError;
@@ -183,7 +191,10 @@ mod disk {
         go_on: &dyn Fn(u64) -> bool,
     ) -> std::result::Result<u64, WriteError> {
         let root = Sbnc::open(raw)?.root();
-        let io = |doing| move |source| WriteError::Io { doing, path: target.to_owned(), source };
+        let io = |doing: &str| {
+            let doing = doing.to_owned();
+            move |source| WriteError::Io { doing, path: target.to_owned(), source }
+        };
         let mut output = AtomicFile::create(target).map_err(io("create the output"))?;
         let count = raw.len().div_ceil(CHUNK_BYTES);
         let table_end = (PREFIX + count * ENTRY) as u64;
@@ -230,17 +241,21 @@ mod disk {
         Ok(end)
     }
 
-    /// Unpacks into `target`. The result is checked by `check`, which is given the path of the complete temporary file and returns
-    /// its root digest, before it gets its name.
+    /// Unpacks into `target`. Before the result gets its name, `check` is given the path of the complete temporary file, to map it and to
+    /// [check](Packed::check_unpacked) it.
     pub fn unpack<E: From<WriteError>>(
         packed: &Packed<'_>,
         target: &Path,
         go_on: &dyn Fn(u64) -> bool,
-        check: impl FnOnce(&Path) -> std::result::Result<Digest, E>,
+        check: impl FnOnce(&Path) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
-        let io = |doing| move |source| E::from(WriteError::Io { doing, path: target.to_owned(), source });
+        let io = |doing: &str| {
+            let doing = doing.to_owned();
+            move |source| E::from(WriteError::Io { doing, path: target.to_owned(), source })
+        };
         let mut output = AtomicFile::create(target).map_err(io("create the output"))?;
-        output.reserve(packed.raw_bytes()).map_err(io("reserve room for the output"))?;
+        let reserving = format!("reserve {} bytes for the output", packed.raw_bytes());
+        output.reserve(packed.raw_bytes()).map_err(io(&reserving))?;
         let indices: Vec<usize> = (0..packed.chunks()).collect();
         for batch in indices.chunks(batch()) {
             let chunks = batch.par_iter().map(|&i| packed.chunk(i)).collect::<Vec<_>>();
@@ -252,8 +267,7 @@ mod disk {
                 }
             }
         }
-        let root = check(output.path())?;
-        packed.check_root(root).map_err(|e| E::from(e.into()))?;
+        check(output.path())?;
         output.commit().map_err(io("put the output in place"))
     }
 

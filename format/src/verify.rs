@@ -94,10 +94,10 @@ impl<B: AsRef<[u8]> + Sync> Sbnc<B> {
         problems.extend(self.check_gaps());
         let decodable = self.is_decodable();
         for (view, outcome) in self.views().zip(self.check_blocks(decodable, progress)) {
+            // What is damaged as it lies need not be decoded to know that it is.
+            let decode = depth == Depth::Decoded && decodable;
+            let outcome = outcome.and_then(|()| if decode { view.check_content() } else { Ok(()) });
             problems.extend(outcome.err());
-            if depth == Depth::Decoded && decodable {
-                problems.extend(view.check_content().err());
-            }
         }
         if depth == Depth::Decoded {
             problems.extend(self.require_decodable().err());
@@ -106,7 +106,7 @@ impl<B: AsRef<[u8]> + Sync> Sbnc<B> {
     }
 
     /// Carried files and sections of kinds that this reader does not know.
-    fn check_cold_sections(&self, problems: &mut Vec<FormatError>) {
+    pub(crate) fn check_cold_sections(&self, problems: &mut Vec<FormatError>) {
         let cold = |kind| !matches!(kind, section::TENSORS | section::NAMES | section::MANIFEST);
         for s in self.header().sections.iter().filter(|s| cold(s.kind)) {
             problems.extend(header::check_digest(s, self.bytes()).err());
@@ -144,7 +144,7 @@ fn check_blocks(views: &[TensorView<'_>], decodable: bool, progress: &(dyn Fn(u6
             let extent = views[i].extent();
             let block = &extent[index * BLOCK_BYTES..extent.len().min((index + 1) * BLOCK_BYTES)];
             let hash = hash_block(block, index, extent.len());
-            let rules = if decodable { views[i].check_block(index) } else { Ok(()) };
+            let rules = views[i].check_block(index, decodable);
             progress(block.len() as u64);
             (hash, rules)
         })
@@ -154,7 +154,7 @@ fn check_blocks(views: &[TensorView<'_>], decodable: bool, progress: &(dyn Fn(u6
         let (hashes, rules): (Vec<_>, Vec<_>) = done.by_ref().take(count(view)).unzip();
         view.check_digest(join(&hashes))?;
         rules.into_iter().collect::<Result<()>>()?;
-        if decodable { view.check_tail() } else { Ok(()) }
+        view.check_tail()
     };
     views.iter().map(&mut of_tensor).collect()
 }
@@ -170,7 +170,7 @@ impl<'a> TensorView<'a> {
     pub fn validate(&self) -> Result<Validated<'a>> {
         let (encoding, order, pattern) = self.layout()?;
         let blocks = self.extent().len().div_ceil(BLOCK_BYTES);
-        (0..blocks).into_par_iter().try_for_each(|index| self.check_block(index))?;
+        (0..blocks).into_par_iter().try_for_each(|index| self.check_block(index, true))?;
         self.check_tail()?;
         Ok(Validated { view: *self, encoding, order, pattern })
     }
@@ -189,8 +189,12 @@ impl<'a> TensorView<'a> {
     }
 
     /// Rules of the rows that begin in block `index`. The rows of one strip lie together, so a block's rows reach into the next block at most by one strip.
-    fn check_block(&self, index: usize) -> Result<()> {
-        let (encoding, order, pattern) = self.layout()?;
+    /// Without `decodable`, only what does not depend on the encoding of trits.
+    fn check_block(&self, index: usize, decodable: bool) -> Result<()> {
+        let (encoding, order, pattern) = match self.layout() {
+            Err(_) if !decodable => return Ok(()),
+            layout => layout?,
+        };
         let (data, (rows, cols)) = (self.data(), self.tensor().matrix());
         let (start, end) = (index * BLOCK_BYTES, ((index + 1) * BLOCK_BYTES).min(data.len()));
         if start >= end {
@@ -198,6 +202,9 @@ impl<'a> TensorView<'a> {
         }
         if !encoding.is_ternary() {
             return encoding::check_values(encoding, &data[start..end]).map_err(|e| self.value_offence(&e, start));
+        }
+        if !decodable {
+            return Ok(());
         }
         let strip = encoding::strip(encoding, order, cols as usize, pattern);
         let strips = start.div_ceil(strip.bytes)..end.div_ceil(strip.bytes);
@@ -214,7 +221,7 @@ impl<'a> TensorView<'a> {
     /// Padding before the scales, and the scales.
     fn check_tail(&self) -> Result<()> {
         let t = self.tensor();
-        if t.scale_count == 0 {
+        if t.scale_count == 0 || self.layout().is_err() {
             return Ok(());
         }
         let padding = &self.extent()[t.data_bytes as usize..t.scales_offset() as usize];

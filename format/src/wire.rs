@@ -133,6 +133,7 @@ pub(crate) fn slice<T: Pod>(bytes: &[u8]) -> &[T] {
 }
 
 /// The bytes of a record.
+#[cfg(feature = "writer")]
 pub(crate) fn bytes_of<T: Pod>(record: &T) -> &[u8] {
     bytemuck::bytes_of(record)
 }

@@ -12,21 +12,17 @@
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use bytemuck::Zeroable;
-
 use crate::atomic::AtomicFile;
 use crate::digest::Digest;
-use crate::encoding::{Encoding, Order, Pattern, data_bytes};
 use crate::error::{FormatError, rule};
 use crate::frame;
-use crate::header::{REQUIRED, root_of, section};
-use crate::limits::{
-    MAGIC, MAJOR, MAX_BYTES, MAX_NAME_BYTES, MAX_TENSORS, PREFIX_BYTES, RECORD_BYTES, SECTION_ALIGN,
-    SECTION_ENTRY_BYTES, TENSOR_ALIGN, up,
-};
+use crate::header::{root_of, section};
+use crate::limits::{MAX_BYTES, PREFIX_BYTES, RECORD_BYTES, TENSOR_ALIGN, up};
 use crate::manifest::{Codec, FileEntry, Manifest};
-use crate::record::{self, ORDER_VERSION, Role, stored_bytes};
-use crate::wire::{Prefix, Record, SectionEntry, U16, U32, U64, bytes_of};
+pub use crate::plan::TensorSpec;
+use crate::plan::{Planned, header_bytes, plan_records, plan_sections, section_entry};
+use crate::record;
+use crate::wire::{Record, U64};
 
 /// Compression of carried files: they are small, read once and downloaded often.
 const FILE_LEVEL: i32 = 19;
@@ -41,7 +37,7 @@ pub enum WriteError {
     #[error("{}: cannot {doing}: {source}", path.display())]
     Io {
         /// What was being done.
-        doing: &'static str,
+        doing: String,
         /// To which file.
         path: PathBuf,
         /// Why not.
@@ -58,23 +54,6 @@ pub enum WriteError {
         /// What does not fit.
         what: String,
     },
-}
-
-/// A tensor that will be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorSpec {
-    /// Its name in the source.
-    pub name: String,
-    /// What it is for.
-    pub role: Role,
-    /// Dimensions, outermost first.
-    pub shape: Vec<u64>,
-    /// How values are stored.
-    pub encoding: Encoding,
-    /// In which order.
-    pub order: Order,
-    /// The declared sparsity.
-    pub pattern: Pattern,
 }
 
 /// A file to be carried, ready to be stored.
@@ -145,13 +124,6 @@ struct Output {
     position: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Planned {
-    kind: u32,
-    offset: u64,
-    bytes: u64,
-}
-
 impl Writer {
     /// Plans the whole file and creates its temporary form beside `target`, with room reserved on the disk. `manifest` may still change
     /// its values until [`seal`](Self::seal), but not its length.
@@ -166,7 +138,7 @@ impl Writer {
         let mut writer = Self::plan(output, specs, manifest, carried)?;
         if let Some(file) = &writer.output.file {
             let bytes = writer.file_bytes();
-            file.reserve(bytes).map_err(io_error("reserve room for the output", target))?;
+            file.reserve(bytes).map_err(io_error(&format!("reserve {bytes} bytes for the output"), target))?;
         }
         if let Some(files) = writer.planned(section::FILES) {
             writer.output.seek(files.offset)?;
@@ -293,6 +265,13 @@ impl Sealed {
         &self.tensors
     }
 
+    /// Begins to make the bytes durable and waits for it. [`commit`](Self::commit) does so too; calling this on another thread while the file is
+    /// checked saves the wait.
+    pub fn sync(&self) -> Result<(), WriteError> {
+        let Some(file) = &self.output.file else { return Ok(()) };
+        file.sync().map_err(io_error("make the output durable", &self.output.target))
+    }
+
     /// Makes the file durable and gives it its name.
     pub fn commit(self) -> Result<Digest, WriteError> {
         if let Some(file) = self.output.file {
@@ -402,107 +381,7 @@ impl Output {
     }
 }
 
-fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WriteError + use<> {
-    let path = path.to_owned();
+fn io_error(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> WriteError + use<> {
+    let (doing, path) = (doing.to_owned(), path.to_owned());
     move |source| WriteError::Io { doing, path, source }
-}
-
-fn plan_records(specs: &[TensorSpec]) -> Result<(Vec<Record>, Vec<u8>), WriteError> {
-    if specs.len() > MAX_TENSORS {
-        let found = specs.len().to_string();
-        return Err(FormatError::invalid(rule::RECORD_COUNT, "TENSORS", "at most 65536 tensors", found).into());
-    }
-    let (mut records, mut names, mut end) = (Vec::with_capacity(specs.len()), Vec::new(), 0u64);
-    for spec in specs {
-        let invalid = |rule, expected: &str| {
-            FormatError::invalid(rule, &format!("tensor '{}'", spec.name), expected, format!("{:?}", spec.shape))
-        };
-        let elements = record::elements(&spec.shape);
-        let (Some(elements), Some(&cols)) = (elements, spec.shape.last()) else {
-            return Err(invalid(rule::SHAPE, "1 to 4 dimensions of 1 to 2^31, 2^40 elements").into());
-        };
-        let rows = elements / cols;
-        // The records can say more than fits 32 bits only if a name is longer than any may be.
-        if spec.name.len() > MAX_NAME_BYTES {
-            return Err(invalid(rule::NAME_TEXT, "a name of 1 to 256 bytes").into());
-        }
-        let data = data_bytes(spec.encoding, spec.order, rows, cols, spec.pattern)
-            .ok_or_else(|| invalid(rule::PATTERN_OF_ENCODING, "a shape and pattern that the encoding can hold"))?;
-        let scales = if spec.encoding.is_ternary() || spec.encoding == Encoding::I8 { rows } else { 0 };
-        let (n, m) = spec.pattern.ids();
-        let mut shape = [U64::zeroed(); 4];
-        for (to, &from) in shape.iter_mut().zip(&spec.shape) {
-            *to = U64::from(from);
-        }
-        let offset = up(end, TENSOR_ALIGN);
-        let stored = stored_bytes(data, scales);
-        end = offset + stored;
-        records.push(Record {
-            name_offset: U32::from(names.len() as u32),
-            name_bytes: U32::from(spec.name.len() as u32),
-            role: U16::from(spec.role.id()),
-            encoding: U16::from(spec.encoding.id()),
-            order: U16::from(spec.order.id()),
-            order_version: U16::from(ORDER_VERSION),
-            n,
-            m,
-            group_axis: u8::from(m != 0),
-            rank: spec.shape.len() as u8,
-            reserved: U32::zeroed(),
-            shape,
-            offset: U64::from(offset),
-            stored_bytes: U64::from(stored),
-            data_bytes: U64::from(data),
-            scale_count: U64::from(scales),
-            non_zero: U64::zeroed(),
-            stored_digest: [0; 32],
-            content_digest: [0; 32],
-        });
-        names.extend_from_slice(spec.name.as_bytes());
-    }
-    Ok((records, names))
-}
-
-fn plan_sections(lengths: &[(u32, usize)], payload_bytes: u64) -> Vec<Planned> {
-    let present = lengths.iter().filter(|(_, bytes)| *bytes > 0).map(|&(kind, bytes)| (kind, bytes as u64));
-    let all: Vec<_> = present.chain([(section::PAYLOAD, payload_bytes)]).collect();
-    let mut end = (PREFIX_BYTES + all.len() * SECTION_ENTRY_BYTES) as u64;
-    all.into_iter()
-        .map(|(kind, bytes)| {
-            let offset = up(end, SECTION_ALIGN);
-            end = offset + bytes;
-            Planned { kind, offset, bytes }
-        })
-        .collect()
-}
-
-fn section_entry(planned: Planned, digest: Digest) -> SectionEntry {
-    SectionEntry {
-        kind: U32::from(planned.kind),
-        flags: U32::from(if planned.kind == section::FILES { 0 } else { REQUIRED }),
-        offset: U64::from(planned.offset),
-        bytes: U64::from(planned.bytes),
-        reserved: U64::zeroed(),
-        digest: digest.0,
-    }
-}
-
-/// The header with an empty slot for the root digest.
-fn header_bytes(entries: &[SectionEntry], file_bytes: u64) -> Vec<u8> {
-    let bytes = PREFIX_BYTES + entries.len() * SECTION_ENTRY_BYTES;
-    let prefix = Prefix {
-        magic: MAGIC,
-        major: U16::from(MAJOR),
-        minor: U16::zeroed(),
-        header_bytes: U32::from(bytes as u32),
-        file_bytes: U64::from(file_bytes),
-        compatible: U64::zeroed(),
-        inspect_only: U64::zeroed(),
-        incompatible: U64::zeroed(),
-        section_count: U32::from(entries.len() as u32),
-        reserved_a: U32::zeroed(),
-        reserved_b: U64::zeroed(),
-        root: [0; 32],
-    };
-    [bytes_of(&prefix), bytemuck::cast_slice(entries)].concat()
 }

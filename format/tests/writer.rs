@@ -225,7 +225,7 @@ fn unpack(bytes: &[u8]) -> Result<Vec<u8>, WriteError> {
     let packed = Packed::open(bytes)?;
     let path = support::scratch("unpacked.sbnc");
     let result = packed::unpack(&packed, &path, &|_| true, |temporary| {
-        Ok::<_, WriteError>(Sbnc::open(std::fs::read(temporary).unwrap())?.root())
+        packed.check_unpacked(&std::fs::read(temporary).unwrap()).map_err(WriteError::from)
     });
     let bytes = result.map(|()| std::fs::read(&path).unwrap());
     let left = std::fs::read_dir(path.parent().unwrap()).unwrap().count();

@@ -90,6 +90,16 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Whether files are written, so that an interruption has something to remove.
+    pub(crate) fn writes(&self) -> bool {
+        match self {
+            Self::Compile(_) | Self::Export { .. } | Self::Pack { .. } | Self::Unpack { .. } => true,
+            Self::Inspect { .. } | Self::Verify { .. } | Self::Diff { .. } => false,
+        }
+    }
+}
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Compile {
     /// A checkpoint: a model folder, or a .safetensors, .pt or .gguf file

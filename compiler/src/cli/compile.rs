@@ -1,26 +1,32 @@
 //! `sbnc compile`, and `sbnc verify --against`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use sbnc_format::atomic::AtomicFile;
 use sbnc_format::{Encoding, Order};
 use serde_json::json;
 
 use super::arguments::{Compile, EncodingChoice, FloatChoice, OrderChoice, PackedScale, RequestedPattern};
-use super::terminal::{bytes, emit, emit_json, progress};
+use super::paths::check_outputs;
+use super::terminal::{emit, emit_json, progress};
 use crate::compile::{Conduct, FloatForm, Input, Options, against, compile};
 use crate::error::{Error, Exit, Result};
 use crate::family;
-use crate::report::{Report, html};
+use crate::numbers::bytes;
+use crate::report::{Report, html, text};
 
 pub(crate) fn run(arguments: &Compile) -> Result<()> {
-    check_paths(arguments)?;
+    check_report(arguments)?;
     if let Some(threads) = arguments.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global();
         pool.map_err(|e| Error::new(Exit::Io, format!("cannot start {threads} threads: {e}")))?;
     }
     let started = Instant::now();
     let input = Input::open(&arguments.input)?;
+    let outputs: Vec<&Path> =
+        std::iter::once(&arguments.output).chain(&arguments.report).map(PathBuf::as_path).collect();
+    check_outputs(&outputs, &input.files())?;
     let bar = progress(input.bytes(), "compiling");
     let conduct = Conduct {
         statistics: arguments.report.is_some(),
@@ -41,24 +47,14 @@ pub(crate) fn run(arguments: &Compile) -> Result<()> {
     }
 }
 
-/// Finds mistakes before the work, not after it.
-fn check_paths(arguments: &Compile) -> Result<()> {
-    let usage = |message: String| Err(Error::new(Exit::Usage, message));
-    if let Some(report) = &arguments.report
-        && !matches!(report.extension().and_then(|e| e.to_str()), Some("html" | "json"))
-    {
-        return usage(format!("{}: a report is an .html or a .json file", report.display()));
+/// Finds mistakes before the work, not after it: a report that cannot be written would leave an output behind a failure.
+fn check_report(arguments: &Compile) -> Result<()> {
+    let Some(report) = &arguments.report else { return Ok(()) };
+    if !matches!(report.extension().and_then(|e| e.to_str()), Some("html" | "json")) {
+        let message = format!("{}: a report is an .html or a .json file", report.display());
+        return Err(Error::new(Exit::Usage, message));
     }
-    for written in [Some(&arguments.output), arguments.report.as_ref()].into_iter().flatten() {
-        if same_file(written, &arguments.input) {
-            return usage(format!("{}: is the input, and would be overwritten", written.display()));
-        }
-    }
-    Ok(())
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+    AtomicFile::create(report).map(drop).map_err(|e| Error::io(report, "write", &e))
 }
 
 fn options(arguments: &Compile) -> Options {
@@ -116,27 +112,8 @@ fn write_report(path: &Path, report: &Report) -> Result<()> {
 }
 
 fn summary(report: &Report, seconds: f64) -> String {
-    let ternary = report.tensors.iter().filter(|t| t.zeros.is_some());
-    let (count, weights, stored) =
-        ternary.fold((0, 0u64, 0u64), |(n, w, b), t| (n + 1, w + t.shape.iter().product::<u64>(), b + t.stored_bytes));
-    let zeros: f64 =
-        report.tensors.iter().filter_map(|t| Some(t.zeros? * t.shape.iter().product::<u64>() as f64)).sum::<f64>();
-    let mut text = format!(
-        "{}\nroot       {}\n{}ternary    {count} tensors, {:.3} bits per weight, {:.1} % zeros, pattern {}\nsize       {} from {}, in {seconds:.2} s ({}/s)\n",
-        report.output,
-        report.root,
-        report.model.as_ref().map(|m| format!("model      {m}\n")).unwrap_or_default(),
-        stored as f64 * 8.0 / weights as f64,
-        100.0 * zeros / weights as f64,
-        report.pattern,
-        bytes(report.output_bytes),
-        bytes(report.input_bytes),
-        bytes((report.input_bytes as f64 / seconds) as u64),
-    );
-    for note in &report.notes {
-        text.push_str(&format!("note       {note}\n"));
-    }
-    text
+    let rate = bytes((report.input_bytes as f64 / seconds) as u64);
+    format!("{}\n{}{:<9}{seconds:.2} s, {rate}/s of input\n", report.output, text::summary(report), "time")
 }
 
 fn summary_json(report: &Report, seconds: f64) -> serde_json::Value {

@@ -7,8 +7,9 @@ use sbnc_format::{Layout, Sbnc, TensorView, encoding};
 use sbnc_runtime::map::Map;
 use serde_json::json;
 
-use super::terminal::{count, emit, emit_json};
+use super::terminal::{emit, emit_json};
 use crate::error::{Error, Exit, Result};
+use crate::numbers::count;
 
 pub(crate) fn run(a: &Path, b: &Path, as_json: bool) -> Result<()> {
     let (first, second) = (super::open(a)?, super::open(b)?);
@@ -90,15 +91,23 @@ fn content_difference(a: &TensorView<'_>, b: &TensorView<'_>) -> Result<String> 
     let trits = x.iter().zip(&y).filter(|(a, b)| a != b).count();
     let (s, t) = (a.scales(), b.scales());
     let scales = s.iter().zip(&t).filter(|(a, b)| a != b).count();
-    let largest = s.iter().zip(&t).map(|(a, b)| f64::from((a - b).abs() / b)).fold(0.0, f64::max);
-    Ok(format!(
-        "{} of {} trits and {} of {} scales differ (scales by {:.2e} at most)",
-        count(trits as u64),
-        count(x.len() as u64),
-        count(scales as u64),
-        count(s.len() as u64),
-        largest
-    ))
+    let mut parts = Vec::new();
+    if trits > 0 {
+        parts.push(format!("{} of {} trits differ", count(trits as u64), count(x.len() as u64)));
+    }
+    if scales > 0 {
+        let largest = s.iter().zip(&t).map(|(a, b)| f64::from((a - b).abs() / b)).fold(0.0, f64::max);
+        let share = 100.0 * largest;
+        parts.push(format!(
+            "{} of {} scales differ, by {share:.2e} % at most",
+            count(scales as u64),
+            count(s.len() as u64)
+        ));
+    }
+    if parts.is_empty() {
+        parts.push("the digests of the content differ, the content does not: verify both files".to_owned());
+    }
+    Ok(parts.join(", "))
 }
 
 fn decoded(view: &TensorView<'_>) -> Result<Option<Vec<i8>>> {

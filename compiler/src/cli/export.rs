@@ -9,8 +9,10 @@ use sbnc_format::encoding::decode_batches;
 use sbnc_format::{Encoding, Layout, TensorView};
 use serde_json::{Map, json};
 
-use super::terminal::{bytes, emit, progress};
+use super::paths::check_outputs;
+use super::terminal::{emit, progress};
 use crate::error::{Error, Exit, Result};
+use crate::numbers::bytes;
 
 /// What to write for a ternary or int8 tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,7 @@ enum What {
 }
 
 pub(crate) fn run(path: &Path, output: &Path, form: Form) -> Result<()> {
+    check_outputs(&[output], &[path.to_owned()])?;
     let file = super::open(path)?;
     file.require_decodable().map_err(|e| Error::format(path, &e))?;
     // Views are checked before they are decoded: what is exported is what was compiled, or nothing.

@@ -7,8 +7,9 @@ use sbnc_format::{Layout, Sbnc, Tensor, section};
 use sbnc_runtime::map::Map;
 use serde_json::{Value, json};
 
-use super::terminal::{bytes, count, emit, emit_json, table};
+use super::terminal::{emit, emit_json, table};
 use crate::error::{Error, Exit, Result};
+use crate::numbers::{bytes, count};
 
 pub(crate) fn run(path: &Path, tensor: Option<&str>, as_json: bool) -> Result<()> {
     let file = super::open(path)?;
@@ -184,7 +185,12 @@ fn tensor_text(t: &Tensor) -> String {
     }
     rows.push((
         "size",
-        format!("{} bytes at {}, {:.4} bits per weight", count(t.stored_bytes), count(t.offset), t.bits_per_weight()),
+        format!(
+            "{} bytes at {} of the payload, {:.4} bits per weight",
+            count(t.stored_bytes),
+            count(t.offset),
+            t.bits_per_weight()
+        ),
     ));
     rows.push(("scales", count(t.scale_count)));
     rows.push(("digest", t.stored_digest.to_string()));

@@ -19,6 +19,7 @@ mod diff;
 mod export;
 mod inspect;
 mod pack;
+mod paths;
 mod terminal;
 mod verify;
 
@@ -36,8 +37,8 @@ use crate::error::{Error, Exit, Result};
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    crate::interrupt::install();
     let arguments = Arguments::parse();
+    crate::interrupt::install(arguments.command.writes());
     match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

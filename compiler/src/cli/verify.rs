@@ -6,8 +6,9 @@ use std::time::Instant;
 use sbnc_format::{Depth, Verification};
 use serde_json::json;
 
-use super::terminal::{bytes, emit, emit_json, progress};
+use super::terminal::{emit, emit_json, progress};
 use crate::error::{Error, Exit, Result, exit_of};
+use crate::numbers::bytes;
 
 pub(crate) fn run(path: &Path, deep: bool, as_json: bool) -> Result<()> {
     let file = super::open(path)?;

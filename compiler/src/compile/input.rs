@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use sbnc_format::writer::Carried;
 
 use super::Options;
-use crate::checkpoint::{self, Bytes, Checkpoint, Dtype, Entry, Format};
+use crate::checkpoint::{self, Bytes, Checkpoint, Entry, Format};
 use crate::error::{Error, Exit, Result};
-use crate::family::{self, Facts, Plan, Source, SourceKind, TensorFact};
+use crate::family::{self, Facts, GgufFacts, Plan, Source, SourceKind, TensorFact};
 
 /// Files that are carried along where they exist: what a runtime or a person may want of the folder.
 const CARRIED: [&str; 11] = [
@@ -37,6 +37,7 @@ const MAX_CARRIED_BYTES: u64 = sbnc_format::limits::MAX_FILE_RAW_BYTES;
 #[derive(Debug)]
 pub struct Input {
     checkpoint: Checkpoint,
+    path: PathBuf,
     folder: PathBuf,
     config: Option<String>,
     metadata: Option<String>,
@@ -55,7 +56,23 @@ impl Input {
         };
         let (config, metadata, generation_config) =
             (text("config.json")?, text("metadata.json")?, text("generation_config.json")?);
-        Ok(Self { checkpoint, folder: folder.to_owned(), config, metadata, generation_config })
+        if path.is_dir() && config.is_none() && metadata.is_none() && checkpoint.format() != Format::Gguf {
+            let message = format!(
+                "{}: expected config.json or metadata.json beside the weights, found neither; add it, or name a .safetensors file to compile \
+                 weights without a model",
+                path.display()
+            );
+            return Err(Error::new(Exit::Invalid, message));
+        }
+        Ok(Self { checkpoint, path: path.to_owned(), folder: folder.to_owned(), config, metadata, generation_config })
+    }
+
+    /// Every file that the input is made of: those that hold tensors, and those beside them that are read or carried along.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let sources = self.checkpoint.sources().iter().map(|s| s.path().to_owned());
+        let beside =
+            CARRIED.iter().copied().chain([checkpoint::sharded::INDEX_NAME]).map(|name| self.folder.join(name));
+        sources.chain(std::iter::once(self.path.clone())).chain(beside.filter(|path| path.exists())).collect()
     }
 
     /// Bytes of all tensors.
@@ -84,58 +101,67 @@ impl Input {
 
     /// Decides what becomes of every tensor.
     pub(super) fn plan(&self, options: &Options) -> Result<Plan> {
-        let tensors: Vec<TensorFact> = self
-            .checkpoint
-            .entries()
-            .iter()
-            .map(|e| TensorFact { name: e.name.clone(), dtype: conv(e.dtype), shape: e.shape.clone() })
-            .collect();
+        let tensors: Vec<TensorFact> = self.checkpoint.entries().iter().map(TensorFact::from).collect();
         let facts = Facts {
             config: self.config.as_deref(),
             metadata: self.metadata.as_deref(),
             generation_config: self.generation_config.as_deref(),
             tensors: &tensors,
         };
+        let gguf_facts = GgufFacts { metadata: self.checkpoint.gguf_metadata(), tensors: &tensors };
         let gguf = self.checkpoint.format() == Format::Gguf;
         let plan = |options: &family::Options| {
-            if gguf { family::plan(&facts, options) } else { family::plan(&facts, options) }
+            if gguf { family::plan_gguf(&gguf_facts, options) } else { family::plan(&facts, options) }
         };
         let place = |e: family::FamilyError| {
             let exit = if e.exit_code() == 5 { Exit::Unsupported } else { Exit::Invalid };
             Error::new(exit, format!("{}: {e}", self.folder.display()))
         };
-        let mut chosen = plan(&options.family).map_err(place)?;
-        // The mean of weights that are ternary already counts their zeros: their scale must be taken over, not computed.
-        if chosen.kind == SourceKind::HfLatent && !options.family.already_ternary && self.is_three_valued(&chosen)? {
-            chosen = plan(&family::Options { already_ternary: true, ..options.family.clone() }).map_err(place)?;
-            chosen
-                .notes
-                .push("the weights are three-valued already: their trits and scales were taken over".to_owned());
+        let chosen = plan(&options.family);
+        // The mean of weights that are ternary already counts their zeros: their scale must be taken over, not computed. And a model that shows no
+        // other sign of ternary training shows this one.
+        let may_be_ternary = match &chosen {
+            Ok(chosen) => chosen.kind == SourceKind::HfLatent,
+            Err(e) => e.exit_code() == 5,
+        };
+        if may_be_ternary && !options.family.already_ternary && !options.family.force_quantize {
+            let taken_over = plan(&family::Options { already_ternary: true, ..options.family.clone() });
+            if let Ok(mut taken_over) = taken_over
+                && self.is_three_valued(&taken_over)?
+            {
+                taken_over
+                    .notes
+                    .push("the weights are three-valued: their trits and scales were taken over".to_owned());
+                return Ok(taken_over);
+            }
         }
-        Ok(chosen)
+        chosen.map_err(place)
     }
 
-    /// Whether the first rows of every latent tensor hold at most one magnitude besides zero.
+    /// Whether most linear weights are three-valued, judged by their first rows: one magnitude in each besides zero. Most, not all: then one that is not
+    /// gets an error that names it, and one that is by accident decides nothing.
     fn is_three_valued(&self, plan: &Plan) -> Result<bool> {
-        let latent = plan.tensors.iter().filter(|t| matches!(t.source, Source::Latent { .. }));
-        for planned in latent {
-            let entry = self.entry(&planned.name)?;
-            let rows = entry.rows().min(4);
-            let bytes = self.checkpoint.rows(entry, 0..rows)?;
-            let mut values = vec![0.0; (rows * entry.cols()) as usize];
-            if entry.dtype.to_f32(&bytes, &mut values).is_none() {
-                return Ok(false);
-            }
-            let one_magnitude = |row: &[f32]| {
-                let mut magnitudes = row.iter().map(|v| v.abs()).filter(|&v| v != 0.0);
-                let first = magnitudes.next();
-                magnitudes.all(|v| Some(v) == first)
-            };
-            if !values.chunks_exact(entry.cols() as usize).all(one_magnitude) {
-                return Ok(false);
-            }
+        let (mut linears, mut three_valued) = (0, 0);
+        for planned in plan.tensors.iter().filter(|t| matches!(t.source, Source::Ternary { scale: None })) {
+            linears += 1;
+            three_valued += usize::from(self.starts_three_valued(self.entry(&planned.name)?)?);
         }
-        Ok(plan.tensors.iter().any(|t| matches!(t.source, Source::Latent { .. })))
+        Ok(2 * three_valued > linears)
+    }
+
+    fn starts_three_valued(&self, entry: &Entry) -> Result<bool> {
+        let rows = entry.rows().min(4);
+        let bytes = self.checkpoint.rows(entry, 0..rows)?;
+        let mut values = vec![0.0; (rows * entry.cols()) as usize];
+        if entry.dtype.to_f32(&bytes, &mut values).is_none() {
+            return Ok(false);
+        }
+        let one_magnitude = |row: &[f32]| {
+            let mut magnitudes = row.iter().map(|v| v.abs()).filter(|&v| v != 0.0);
+            let first = magnitudes.next();
+            first.is_some() && magnitudes.all(|v| Some(v) == first)
+        };
+        Ok(values.chunks_exact(entry.cols() as usize).all(one_magnitude))
     }
 
     /// Checks that what the plan leaves out as a copy is one.
@@ -226,20 +252,4 @@ fn read_bounded(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
         return Err(Error::new(Exit::Invalid, message));
     }
     fs::read(path).map(Some).map_err(|e| Error::io(path, "read", &e))
-}
-
-fn conv(d: Dtype) -> family::Dtype {
-    match d {
-        Dtype::F64 => family::Dtype::F64,
-        Dtype::F32 => family::Dtype::F32,
-        Dtype::F16 => family::Dtype::F16,
-        Dtype::BF16 => family::Dtype::BF16,
-        Dtype::I8 => family::Dtype::I8,
-        Dtype::U8 => family::Dtype::U8,
-        Dtype::I16 => family::Dtype::I16,
-        Dtype::I32 => family::Dtype::I32,
-        Dtype::I64 => family::Dtype::I64,
-        Dtype::Bool => family::Dtype::Bool,
-        _ => family::Dtype::Gguf(0),
-    }
 }

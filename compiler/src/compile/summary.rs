@@ -111,7 +111,7 @@ fn sizes(tensors: &[TensorReport], bytes: u64) -> Vec<Size> {
     }
     let bf16 = tensors.iter().map(|t| 2 * elements(t)).sum();
     [
-        ("this file", bytes),
+        (Size::HERE, bytes),
         ("GGUF TQ1_0", sum(|t| blocks(t, 54))),
         ("GGUF TQ2_0", sum(|t| blocks(t, 66))),
         ("I2_S", sum(|t| t.shape.iter().product::<u64>() / 4 + 32)),

@@ -4,7 +4,7 @@
 use sbnc_format::manifest::Model;
 
 use super::error::{FamilyError, Result, tensor};
-use super::facts::TensorFact;
+use super::facts::{TensorFact, is_storable_float};
 use super::inventory::{Inventory, show_shape};
 use super::names::ModulePattern;
 use super::plan::{Duplicate, Planned, Source};
@@ -200,10 +200,12 @@ impl<'a> Bench<'a> {
             When::Untied => format!("{} is false", keys.tied),
             When::SubNorms => format!("the {} family has sub-norms", model.family),
             When::QkNorms => format!("the {} family normalises queries and keys", model.family),
-            When::QkvBias | When::OBias => format!("the {} family or attention_bias asks for it", model.family),
+            When::QkvBias | When::OBias => {
+                format!("the {} family, attention_bias or another layer asks for it", model.family)
+            }
             When::MlpBias => "mlp_bias is true".to_owned(),
             When::InputNorms => "use_rms_norm is true, or another layer has it".to_owned(),
-            _ if name.contains("layers.") => format!("{} is {}", keys.layers, model.layers),
+            _ if name.contains("layers.") || name.starts_with("blk.") => format!("{} is {}", keys.layers, model.layers),
             _ => format!("every {} model has it", model.family),
         };
         FamilyError::invalid(tensor(name), format!("that it exists, because {reason}"), "no tensor of that name")
@@ -229,6 +231,7 @@ fn unexpected(name: &str, model: &Model, scheme: &Scheme) -> FamilyError {
     let family = &model.family;
     let expected = match name.rsplit_once('.').map(|(_, end)| end) {
         Some("bias") => format!("no bias here, as {} describes a {family} model", scheme.keys.file),
+        Some("scale") => "no scale, because blocks carry theirs".to_owned(),
         Some("weight_scale") => "no scale, because its weight is left dense".to_owned(),
         _ => format!("only tensors of a {family} model with {} {}", scheme.keys.layers, model.layers),
     };
@@ -237,11 +240,12 @@ fn unexpected(name: &str, model: &Model, scheme: &Scheme) -> FamilyError {
 }
 
 fn kept(fact: &TensorFact) -> Result<Source> {
-    if fact.dtype.is_storable_float() {
+    if is_storable_float(fact.dtype) {
         return Ok(Source::Keep);
     }
     let expected = "F32, F16 or BF16, because it is not quantised";
-    Err(FamilyError::unsupported(tensor(&fact.name), expected, fact.dtype.to_string()))
+    let error = FamilyError::unsupported(tensor(&fact.name), expected, fact.dtype.to_string());
+    Err(if fact.dtype.is_plain() { error } else { error.remedy("convert the model again and keep this tensor in F16") })
 }
 
 fn in_layer(template: &str, layer: u64) -> String {

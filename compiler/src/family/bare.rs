@@ -1,7 +1,7 @@
 //! Weights without a configuration: which of them are linear is decided by shape and by the user's globs.
 
 use super::error::{FamilyError, Result, tensor};
-use super::facts::{Dtype, Options, TensorFact};
+use super::facts::{Dtype, Options, TensorFact, is_float, is_storable_float};
 use super::inventory::{Inventory, check_limits, show_shape};
 use super::names::Glob;
 use super::plan::{Planned, Source};
@@ -33,6 +33,7 @@ pub(super) fn plan(facts: &[TensorFact], options: &Options, notes: &mut Vec<Stri
         authority: "the absence of a configuration".to_owned(),
         rule: options.packed_scale,
         packed: true,
+        blocks: false,
         scaled: true,
         plain: if options.already_ternary { Plain::Ternary } else { Plain::Latent },
     };
@@ -42,7 +43,7 @@ pub(super) fn plan(facts: &[TensorFact], options: &Options, notes: &mut Vec<Stri
         if !is_scale {
             check_limits(&fact.name, &fact.shape)?;
         }
-        let of_weights = fact.dtype.is_float() || matches!(fact.dtype, Dtype::I8 | Dtype::U8);
+        let of_weights = is_float(fact.dtype) || matches!(fact.dtype, Dtype::I8 | Dtype::U8);
         let is_matrix = fact.shape.len() == 2 && of_weights && !is_scale;
         let included = include.is_empty() || include.iter().any(|glob| glob.matches(&fact.name));
         if is_matrix && included && !exclude.iter().any(|glob| glob.matches(&fact.name)) {
@@ -69,7 +70,7 @@ pub(super) fn plan(facts: &[TensorFact], options: &Options, notes: &mut Vec<Stri
 
 fn linear(fact: &TensorFact, storage: &Storage, stock: &mut Inventory<'_>, options: &Options) -> Result<Planned> {
     let fused = FUSED.iter().any(|end| fact.name.ends_with(end));
-    if fused && fact.dtype.is_float() && !options.already_ternary {
+    if fused && is_float(fact.dtype) && !options.already_ternary {
         let expected = "a configuration that says where its parts end, because each has a scale of its own";
         return Err(FamilyError::invalid(tensor(&fact.name), expected, "weights without config.json or metadata.json")
             .remedy("put the configuration beside the weights, or leave the tensor dense with --exclude"));
@@ -88,7 +89,7 @@ fn linear(fact: &TensorFact, storage: &Storage, stock: &mut Inventory<'_>, optio
 
 fn kept(fact: &TensorFact) -> Result<Planned> {
     check_limits(&fact.name, &fact.shape)?;
-    if fact.dtype.is_storable_float() {
+    if is_storable_float(fact.dtype) {
         let shape = fact.shape.clone();
         return Ok(Planned { name: fact.name.clone(), role: Role::Other, shape, source: Source::Keep });
     }

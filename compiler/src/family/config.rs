@@ -106,7 +106,8 @@ static MODEL_TYPES: [ModelType; 5] = [
 ];
 
 /// Activation functions by the names in use.
-const ACTIVATIONS: [(&str, &str); 4] = [("silu", "silu"), ("swish", "silu"), ("relu2", "relu2"), ("gelu", "gelu")];
+pub(super) const ACTIVATIONS: [(&str, &str); 4] =
+    [("silu", "silu"), ("swish", "silu"), ("relu2", "relu2"), ("gelu", "gelu")];
 
 impl ModelType {
     /// Which type a configuration is of; tensors and other keys overrule a `model_type` that lies.

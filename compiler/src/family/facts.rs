@@ -1,6 +1,8 @@
 //! What is known about a checkpoint before any of its weights is read, and what the user asks for.
 
-use std::fmt;
+use crate::checkpoint::{Entry, gguf};
+
+pub use crate::checkpoint::Dtype;
 
 /// A checkpoint, described: the texts beside the weights and the header of every tensor.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,6 +17,15 @@ pub struct Facts<'a> {
     pub tensors: &'a [TensorFact],
 }
 
+/// A GGUF file, described: its metadata and the header of every tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct GgufFacts<'a> {
+    /// The metadata of the file.
+    pub metadata: &'a gguf::Metadata,
+    /// Every tensor of the file, in any order.
+    pub tensors: &'a [TensorFact],
+}
+
 /// The header of one tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorFact {
@@ -26,43 +37,20 @@ pub struct TensorFact {
     pub shape: Vec<u64>,
 }
 
-/// Types of stored elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are those of the container formats")]
-pub enum Dtype {
-    F64,
-    F32,
-    F16,
-    BF16,
-    I8,
-    U8,
-    I16,
-    I32,
-    I64,
-    Bool,
-    /// A block type of GGUF, by its number.
-    Gguf(u32),
-}
-
-impl Dtype {
-    /// Whether the elements are floating-point numbers of at most 32 bits, which the file holds as they are.
-    pub fn is_storable_float(self) -> bool {
-        matches!(self, Self::F32 | Self::F16 | Self::BF16)
-    }
-
-    /// Whether the elements are floating-point numbers.
-    pub fn is_float(self) -> bool {
-        self.is_storable_float() || self == Self::F64
+impl From<&Entry> for TensorFact {
+    fn from(entry: &Entry) -> Self {
+        Self { name: entry.name.clone(), dtype: entry.dtype, shape: entry.shape.clone() }
     }
 }
 
-impl fmt::Display for Dtype {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gguf(number) => write!(out, "GGUF type {number}"),
-            named => write!(out, "{named:?}"),
-        }
-    }
+/// Whether the elements are floating-point numbers of at most 32 bits, which the file holds as they are.
+pub(super) fn is_storable_float(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
+}
+
+/// Whether the elements are floating-point numbers.
+pub(super) fn is_float(dtype: Dtype) -> bool {
+    is_storable_float(dtype) || dtype == Dtype::F64
 }
 
 /// What the user asks for. The default asks for nothing: everything is decided by the checkpoint.

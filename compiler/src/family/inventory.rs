@@ -18,7 +18,7 @@ const COMPUTED: [&str; 6] = [
 ];
 
 /// Parts of names that give away a mixture of experts.
-const EXPERTS: [&str; 4] = [".experts.", ".router.", "block_sparse_moe.", ".shared_expert"];
+const EXPERTS: [&str; 6] = [".experts.", ".router.", "block_sparse_moe.", ".shared_expert", ".ffn_gate_inp", "_exps."];
 
 pub(super) struct Inventory<'a> {
     all: BTreeMap<&'a str, &'a TensorFact>,

@@ -38,6 +38,11 @@ impl Object {
         }
     }
 
+    /// An object of another format, whose errors begin with `path`.
+    pub(super) fn of(path: String, members: Map<String, Value>) -> Self {
+        Self { path, members }
+    }
+
     /// How an error names `key`.
     pub(super) fn subject(&self, key: &str) -> String {
         format!("{}{}", self.path, clip(key))

@@ -2,13 +2,14 @@
 //!
 //! This module decides which family a model belongs to, which tensor has which role, how each is stored and which N:M pattern applies. It
 //! reads no files and no weights: it sees the texts of the configuration and the names, types and shapes of the tensors, and knows nothing
-//! of containers or encodings.
+//! of how containers and encodings lay out bytes.
 //!
 //! ```text
 //!  config.json ─┐            ┌ trainer ─┐
 //!  metadata.json┼─ json ─▶ ──┤          ├─▶ Blueprint ─┐
 //!  generation…  ┘            └ config, rope,           ├─ assemble (tables of roles) ─▶ Plan
 //!                              quantization            │
+//!  GGUF metadata ───────────▶ gguf ────────────────────┤
 //!  names, types, shapes ───── inventory ───────────────┴─ bare, where there is no configuration
 //! ```
 //!
@@ -30,6 +31,7 @@ mod bare;
 mod config;
 mod error;
 mod facts;
+mod gguf;
 mod inventory;
 mod json;
 mod names;
@@ -42,7 +44,7 @@ mod storage;
 mod trainer;
 
 pub use error::{FamilyError, FamilyErrorKind, Result};
-pub use facts::{Dtype, Facts, Options, RequestedPattern, ScaleRule, TensorFact};
+pub use facts::{Dtype, Facts, GgufFacts, Options, RequestedPattern, ScaleRule, TensorFact};
 pub use plan::{Duplicate, Plan, Planned, Scale, Source, SourceKind};
 pub use roles::Role;
 
@@ -74,6 +76,34 @@ pub fn plan(facts: &Facts<'_>, options: &Options) -> Result<Plan> {
     let pattern = pattern::settle(options.pattern, None, SourceKind::Weights, &mut notes)?;
     pattern::check_groups(pattern, &tensors)?;
     Ok(Plan { kind: SourceKind::Weights, model: None, pattern, tensors, duplicates: Vec::new(), notes })
+}
+
+/// Decides how to compile the GGUF file that `facts` describes.
+///
+/// ```
+/// use sbnc::checkpoint::gguf::{Metadata, Value};
+/// use sbnc::family::{FamilyErrorKind, GgufFacts, Options, plan_gguf};
+///
+/// let metadata = Metadata::from([("general.architecture".to_owned(), Value::String("mamba".to_owned()))]);
+/// let error = plan_gguf(&GgufFacts { metadata: &metadata, tensors: &[] }, &Options::default()).unwrap_err();
+/// assert_eq!(error.kind(), FamilyErrorKind::Unsupported);
+/// ```
+pub fn plan_gguf(facts: &GgufFacts<'_>, options: &Options) -> Result<Plan> {
+    check_options(options)?;
+    refuse_globs(options)?;
+    for (option, given) in
+        [("--force-quantize", options.force_quantize), ("--packed-scale", options.packed_scale.is_some())]
+    {
+        if given {
+            let expected = "no such option, because a GGUF file holds ternary blocks with their scales";
+            return Err(FamilyError::invalid(option, expected, "the option"));
+        }
+    }
+    let mut notes = Vec::new();
+    let stock = Inventory::new(facts.tensors)?;
+    let blueprint = gguf::describe(facts.metadata, &stock, options, &mut notes)?;
+    let assembled = assemble(blueprint, stock, &mut notes)?;
+    finish(SourceKind::Gguf, assembled, None, options, notes)
 }
 
 fn sparse_bitnet(

@@ -35,6 +35,8 @@ pub enum SourceKind {
     HfPacked,
     /// Dense tensors that hold three values only.
     HfTernary,
+    /// A GGUF file of ternary blocks.
+    Gguf,
     /// Weights without a model.
     Weights,
 }
@@ -47,6 +49,7 @@ impl SourceKind {
             Self::HfLatent => "hf-latent",
             Self::HfPacked => "hf-packed",
             Self::HfTernary => "hf-ternary",
+            Self::Gguf => "gguf",
             Self::Weights => "weights",
         }
     }
@@ -80,13 +83,13 @@ pub enum Source {
         /// The scale.
         scale: Scale,
     },
-    /// b
-    Blocks,
     /// Taken over: the tensor of the same name is dense and three-valued.
     Ternary {
         /// The scale, or `None` where the values carry it.
         scale: Option<Scale>,
     },
+    /// Decoded: the tensor of the same name is of TQ1_0, TQ2_0 or I2_S blocks, which yield the trits and a multiplier for every row.
+    Blocks,
 }
 
 /// A stored scale: one number for a whole matrix.

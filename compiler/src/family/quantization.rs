@@ -114,6 +114,7 @@ fn declared(
         authority: format!("quantization_config: linear_class {class}, {mode}"),
         rule: Some(rule),
         packed,
+        blocks: false,
         scaled: packed && class == "autobitlinear",
         plain,
     })
@@ -150,6 +151,7 @@ fn undeclared(
         authority: "config.json without quantization_config".to_owned(),
         rule: options.packed_scale,
         packed: true,
+        blocks: false,
         scaled: true,
         plain,
     })

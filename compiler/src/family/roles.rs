@@ -309,3 +309,50 @@ pub(super) static FOLDER: Scheme = Scheme {
     norm: vector(Role::Norm, &["model.norm.weight"], &[Hidden]),
     head: matrix(Role::Head, &["lm_head.weight"], &[Vocab], Hidden).when(Untied),
 };
+
+/// Names of one tensor of a layer.
+macro_rules! block {
+    ($name:literal) => {
+        &[concat!("blk.{}.", $name)]
+    };
+}
+
+/// The names in GGUF files. Biases of attention are part of some families; others are where the file has them.
+pub(super) static GGUF: Scheme = Scheme {
+    keys: Keys {
+        file: "the GGUF metadata",
+        layers: "block_count",
+        hidden: "embedding_length",
+        intermediate: "feed_forward_length",
+        heads: "attention.head_count",
+        kv_heads: "attention.head_count_kv",
+        head_dim: "head width",
+        vocab: "vocab_size",
+        tied: "the absence of output.weight",
+    },
+    embed: matrix(Role::Embed, &["token_embd.weight"], &[Vocab], Hidden),
+    layer: &[
+        vector(Role::AttnNorm, block!("attn_norm.weight"), &[Hidden]),
+        linear(Role::Q, block!("attn_q.weight"), &[Queries], Hidden),
+        vector(Role::QBias, block!("attn_q.bias"), &[Queries]).when(QkvBias),
+        linear(Role::K, block!("attn_k.weight"), &[Extent::Keys], Hidden),
+        vector(Role::KBias, block!("attn_k.bias"), &[Extent::Keys]).when(QkvBias),
+        linear(Role::V, block!("attn_v.weight"), &[Extent::Keys], Hidden),
+        vector(Role::VBias, block!("attn_v.bias"), &[Extent::Keys]).when(QkvBias),
+        vector(Role::QNorm, block!("attn_q_norm.weight"), &[HeadDim]).when(QkNorms),
+        vector(Role::KNorm, block!("attn_k_norm.weight"), &[HeadDim]).when(QkNorms),
+        vector(Role::AttnSubNorm, block!("attn_sub_norm.weight"), &[Queries]).when(SubNorms),
+        linear(Role::O, block!("attn_output.weight"), &[Hidden], Queries),
+        vector(Role::OBias, block!("attn_output.bias"), &[Hidden]).when(Stored),
+        vector(Role::FfnNorm, block!("ffn_norm.weight"), &[Hidden]),
+        linear(Role::Gate, block!("ffn_gate.weight"), &[Intermediate], Hidden),
+        vector(Role::GateBias, block!("ffn_gate.bias"), &[Intermediate]).when(Stored),
+        linear(Role::Up, block!("ffn_up.weight"), &[Intermediate], Hidden),
+        vector(Role::UpBias, block!("ffn_up.bias"), &[Intermediate]).when(Stored),
+        vector(Role::FfnSubNorm, block!("ffn_sub_norm.weight"), &[Intermediate]).when(SubNorms),
+        linear(Role::Down, block!("ffn_down.weight"), &[Hidden], Intermediate),
+        vector(Role::DownBias, block!("ffn_down.bias"), &[Hidden]).when(Stored),
+    ],
+    norm: vector(Role::Norm, &["output_norm.weight"], &[Hidden]),
+    head: matrix(Role::Head, &["output.weight"], &[Vocab], Hidden).when(Untied),
+};

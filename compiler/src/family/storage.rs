@@ -1,7 +1,7 @@
 //! How the linear weights of a checkpoint are stored: what its configuration says, checked against each tensor.
 
 use super::error::{FamilyError, Result, tensor};
-use super::facts::{Dtype, ScaleRule, TensorFact};
+use super::facts::{Dtype, ScaleRule, TensorFact, is_float};
 use super::inventory::show_shape;
 use super::plan::{Scale, Source};
 
@@ -14,6 +14,8 @@ pub(super) struct Storage {
     pub(super) rule: Option<ScaleRule>,
     /// Whether four trits a byte are possible.
     pub(super) packed: bool,
+    /// Whether blocks of trits that carry their scales are possible.
+    pub(super) blocks: bool,
     /// Whether dense trits with a stored scale are possible.
     pub(super) scaled: bool,
     /// What floating-point weights without a scale are.
@@ -34,7 +36,14 @@ pub(super) enum Plain {
 impl Storage {
     /// Latent weights and nothing else.
     pub(super) fn latent(authority: &str) -> Self {
-        Self { authority: authority.to_owned(), rule: None, packed: false, scaled: false, plain: Plain::Latent }
+        Self {
+            authority: authority.to_owned(),
+            rule: None,
+            packed: false,
+            blocks: false,
+            scaled: false,
+            plain: Plain::Latent,
+        }
     }
 
     /// How the linear weight `fact` of `rows` logical rows comes from the source. The parts of a latent weight are the caller's to fill in.
@@ -49,6 +58,13 @@ impl Storage {
             check_scale(scale)?;
         }
         match (fact.dtype, scale) {
+            (Dtype::Tq1_0 | Dtype::Tq2_0 | Dtype::I2S, None) if self.blocks => Ok(Source::Blocks),
+            (_, None) if self.blocks && self.plain != Plain::Ternary => {
+                let expected = "ternary blocks (TQ1_0, TQ2_0 or I2_S), because it is a linear weight";
+                Err(FamilyError::unsupported(tensor(&fact.name), expected, fact.dtype.to_string()).remedy(
+                    "compile the checkpoint that the file was made from; if its values are three-valued, pass --ternary",
+                ))
+            }
             (Dtype::U8, _) if !self.packed => Err(self.refuse(fact, "a floating-point weight")),
             (Dtype::U8, None) => {
                 let expected = format!("that it exists, because {} is packed", fact.name);
@@ -59,14 +75,14 @@ impl Storage {
                 Err(FamilyError::invalid(tensor(&fact.name), expected, format!("{rows} rows")))
             }
             (Dtype::U8, Some(_)) => Ok(Source::PackedRows { scale: self.scale(fact, scale_name)? }),
-            (dtype, Some(_)) if dtype == Dtype::I8 || dtype.is_float() => {
+            (dtype, Some(_)) if dtype == Dtype::I8 || is_float(dtype) => {
                 if !self.scaled {
                     let expected = if self.packed { "packed trits, U8, beside a scale" } else { "no scale beside it" };
                     return Err(self.refuse(fact, expected));
                 }
                 Ok(Source::Ternary { scale: Some(self.scale(fact, scale_name)?) })
             }
-            (dtype, None) if dtype.is_float() => match self.plain {
+            (dtype, None) if is_float(dtype) => match self.plain {
                 Plain::Latent => Ok(Source::Latent { parts: Vec::new() }),
                 Plain::Ternary => Ok(Source::Ternary { scale: None }),
                 Plain::Refused => Err(self.refuse(fact, "a ternary weight with a scale").remedy(
@@ -101,7 +117,7 @@ impl Storage {
 
 /// A scale is one floating-point number.
 fn check_scale(scale: &TensorFact) -> Result<()> {
-    if !scale.dtype.is_float() {
+    if !is_float(scale.dtype) {
         return Err(FamilyError::invalid(tensor(&scale.name), "a floating-point scale", scale.dtype.to_string()));
     }
     if scale.shape.len() <= 2 && scale.shape.iter().all(|&d| d == 1) {

@@ -1,12 +1,33 @@
 //! The report of a compilation: what became of every tensor, and why.
 //!
-//! [`Report`] is plain data, filled by the compiler and written as JSON as it is; [`html`] draws it as one self-contained page.
+//! [`Report`] is plain data, filled by the compiler and written as JSON as it is; [`html`] draws it as one self-contained page, and
+//! [`text`] sums it up for a terminal.
+//!
+//! ```text
+//! Report ── tally (per kind, per layer) ─┬─ html ── plots, table ──▶ page
+//!                                        └─ text ──────────────────▶ ten lines
+//! ```
 
 use serde::Serialize;
 
 use crate::quantize::{BINS, Stats};
 
 pub mod html;
+mod plots;
+mod table;
+mod tally;
+#[cfg(test)]
+mod tests;
+pub mod text;
+
+/// Adds formatted text to a string, which cannot fail.
+macro_rules! put {
+    ($out:expr, $($text:tt)*) => {{
+        use std::fmt::Write as _;
+        let _ = write!($out, $($text)*);
+    }};
+}
+use put;
 
 /// Everything worth knowing about a compilation.
 #[derive(Clone, Debug, Serialize)]
@@ -44,10 +65,15 @@ pub struct Report {
 /// The size of the model in some form.
 #[derive(Clone, Debug, Serialize)]
 pub struct Size {
-    /// The form, such as `GGUF TQ2_0`.
+    /// The form, such as `GGUF TQ2_0`, or [`Size::HERE`].
     pub form: String,
     /// Bytes of all tensors.
     pub bytes: u64,
+}
+
+impl Size {
+    /// The form of the file that was written.
+    pub const HERE: &str = "this file";
 }
 
 /// What masking to a pattern would remove.
@@ -92,6 +118,18 @@ pub struct TensorReport {
     pub zeros: Option<f64>,
     /// For tensors quantised here: the statistics of every part.
     pub parts: Vec<PartReport>,
+}
+
+impl TensorReport {
+    /// Number of its weights.
+    pub fn weights(&self) -> u64 {
+        self.shape.iter().fold(1, |product, &extent| product.saturating_mul(extent))
+    }
+
+    /// Whether its weights are trits.
+    pub fn is_ternary(&self) -> bool {
+        self.zeros.is_some() || !self.parts.is_empty()
+    }
 }
 
 /// Statistics of a part: a run of rows with one scale.

@@ -170,7 +170,7 @@ fn shapes_that_the_configuration_does_not_imply() {
 fn types_that_the_storage_does_not_allow() {
     refused(online_llama().change(Q0, Dtype::U8, &[64, 256]), Invalid, &[Q0, "autobitlinear, online", "U8"]);
     refused(online_llama().change(Q0, Dtype::I64, &[256, 256]), Unsupported, &[Q0, "I64"]);
-    refused(online_llama().change(Q0, Dtype::Gguf(36), &[256, 256]), Unsupported, &[Q0, "GGUF type 36"]);
+    refused(online_llama().change(Q0, Dtype::I2S, &[256, 256]), Unsupported, &[Q0, "I2_S"]);
     refused(online_llama().change("model.norm.weight", Dtype::F64, &[256]), Unsupported, &["model.norm.weight", "F64"]);
     refused(packed_llama().change("lm_head.weight", Dtype::U8, &[96, 256]), Unsupported, &["lm_head.weight", "U8"]);
     refused(packed_llama().change(Q0, Dtype::BF16, &[256, 256]), Invalid, &[Q0, "packed trits, U8"]);
@@ -429,7 +429,7 @@ fn no_value_of_any_key_is_a_panic() {
         }
     }
     let shapes: [&[u64]; 6] = [&[], &[0], &[u64::MAX], &[u64::MAX, 1], &[1 << 32, 1 << 32], &[1, 1, 1, 1, 1]];
-    let dtypes = [Dtype::F64, Dtype::BF16, Dtype::U8, Dtype::I8, Dtype::Bool, Dtype::Gguf(u32::MAX)];
+    let dtypes = [Dtype::F64, Dtype::BF16, Dtype::U8, Dtype::I8, Dtype::Bool, Dtype::Tq1_0];
     for base in [online_llama(), packed_llama(), trainer(SMALL, false)] {
         let bare = Checkpoint { config: None, metadata: None, ..base.clone() };
         for (i, shape, dtype) in

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Encoding, Offence, Order, Pattern, decode, strip};
+use super::{Encoding, Offence, Order, Pattern, decode, simd, strip};
 use crate::digest::Digest;
 use crate::error::rule;
 
@@ -31,7 +31,7 @@ impl ContentHasher {
     /// Takes the next trits.
     pub fn update(&mut self, trits: &[i8]) {
         self.hasher.update_rayon(bytemuck::cast_slice(trits));
-        self.non_zero += trits.par_chunks(1 << 16).map(count_non_zero).sum::<u64>();
+        self.non_zero += trits.par_chunks(1 << 18).map(|trits| simd::run(CountNonZero(trits))).sum::<u64>();
     }
 
     /// Takes the scales, as stored, and gives the result.
@@ -41,9 +41,27 @@ impl ContentHasher {
     }
 }
 
-fn count_non_zero(trits: &[i8]) -> u64 {
-    // Sums of bytes over short runs vectorise; a run of 255 cannot overflow one.
-    trits.chunks(255).map(|run| u64::from(run.iter().map(|&t| (t & 1) as u8).sum::<u8>())).sum()
+/// The number of non-zero trits.
+struct CountNonZero<'a>(&'a [i8]);
+
+impl simd::Kernel for CountNonZero<'_> {
+    type Output = u64;
+
+    #[inline(always)]
+    fn run(self) -> u64 {
+        // Sums of bytes over short runs stay in bytes: 64 lanes of at most 255.
+        let (runs, rest) = self.0.as_chunks::<{ 64 * 255 }>();
+        let of_run = |run: &[i8; 64 * 255]| {
+            let mut lanes = [0u8; 64];
+            for trits in run.as_chunks::<64>().0 {
+                for (lane, &trit) in lanes.iter_mut().zip(trits) {
+                    *lane += (trit & 1) as u8;
+                }
+            }
+            lanes.iter().map(|&n| u64::from(n)).sum::<u64>()
+        };
+        runs.iter().map(of_run).sum::<u64>() + rest.iter().map(|&t| u64::from(t as u8 & 1)).sum::<u64>()
+    }
 }
 
 /// Decodes a tensor, checks its declared pattern (R077) and takes the digest of its content. Memory is bounded whatever the tensor's size.
@@ -112,15 +130,43 @@ pub fn check_pattern(trits: &[i8], cols: usize, pattern: Pattern) -> Result<(), 
 
 /// Rows hold whole groups, so all rows are one run of groups.
 fn keeps_pattern(trits: &[i8], pattern: Pattern) -> bool {
-    fn most<const M: usize>(trits: &[i8]) -> u8 {
-        let count = |group: &[i8; M]| group.iter().map(|&t| (t & 1) as u8).sum::<u8>();
-        trits.as_chunks::<M>().0.iter().map(count).fold(0, u8::max)
+    simd::run(MostNonZero { trits, m: pattern.m() }) <= pattern.n()
+}
+
+/// The most non-zeros that a group has.
+struct MostNonZero<'a> {
+    trits: &'a [i8],
+    m: usize,
+}
+
+impl simd::Kernel for MostNonZero<'_> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run(self) -> usize {
+        // The lowest bit of a trit says whether it is zero. Groups of four and eight are words, whose bytes are added in place.
+        let bytes: &[u8] = bytemuck::cast_slice(self.trits);
+        match self.m {
+            4 => bytes.as_chunks().0.iter().fold(0, |most, &group| most.max(bytes_set(u32::from_le_bytes(group))))
+                as usize,
+            8 => {
+                let halves = |group: &[u8; 8]| {
+                    let word = u64::from_le_bytes(*group);
+                    bytes_set(word as u32) + bytes_set((word >> 32) as u32)
+                };
+                bytes.as_chunks().0.iter().fold(0, |most, group| most.max(halves(group))) as usize
+            }
+            m => {
+                let count = |group: &[u8]| group.iter().map(|&t| usize::from(t & 1)).sum();
+                bytes.chunks_exact(m).map(count).fold(0, usize::max)
+            }
+        }
     }
-    let most = match pattern.m() {
-        4 => most::<4>(trits),
-        8 => most::<8>(trits),
-        16 => most::<16>(trits),
-        m => trits.chunks_exact(m).map(|g| g.iter().map(|&t| (t & 1) as u8).sum()).max().unwrap_or(0),
-    };
-    usize::from(most) <= pattern.n()
+}
+
+/// How many bytes of a word have their lowest bit set.
+#[inline(always)]
+fn bytes_set(word: u32) -> u32 {
+    let pairs = (word & 0x0101_0101) + (word >> 16 & 0x0101);
+    (pairs + (pairs >> 8)) & 0xFF
 }

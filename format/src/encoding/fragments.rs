@@ -24,7 +24,8 @@ pub(super) const TILE: usize = 512;
 const GROUPS: usize = COLS / 4;
 
 /// Values of the two rows of a pair code.
-const PAIR_VALUES: [(i8, i8); 9] = [(1, 1), (1, 0), (0, 1), (1, -1), (-1, 1), (-1, 0), (0, -1), (-1, -1), (0, 0)];
+pub(super) const PAIR_VALUES: [(i8, i8); 9] =
+    [(1, 1), (1, 0), (0, 1), (1, -1), (-1, 1), (-1, 0), (0, -1), (-1, -1), (0, 0)];
 /// The pair code of two zeros.
 const PAIR_ZERO: u8 = 8;
 /// The index nibble of a group without non-zeros.
@@ -141,12 +142,26 @@ pub(super) fn strip_bytes(cols: usize) -> usize {
 
 /// Encodes up to 16 rows into one strip. `scratch` is reused between calls.
 pub(super) fn encode_strip(trits: &[i8], cols: usize, out: &mut [u8], scratch: &mut Vec<u8>) -> Result<(), Illegal> {
+    encode_packed(trits.len() / cols, cols, out, scratch, |row, packed| {
+        t2::pack(trits[row * cols..][..cols].as_chunks().0, packed);
+        Ok(())
+    })
+}
+
+/// Encodes rows that `pack` gives in the form of `t2`.
+pub(super) fn encode_packed(
+    rows: usize,
+    cols: usize,
+    out: &mut [u8],
+    scratch: &mut Vec<u8>,
+    mut pack: impl FnMut(usize, &mut [u8]) -> Result<(), Illegal>,
+) -> Result<(), Illegal> {
     let (row_groups, padded) = (cols / 4, cols.div_ceil(COLS) * GROUPS);
     scratch.clear();
     scratch.resize(ROWS * padded, SLOTS_ZERO);
-    for (row, trits) in trits.chunks_exact(cols).enumerate() {
+    for row in 0..rows {
         let slots = &mut scratch[row * padded..][..row_groups];
-        t2::pack(trits.as_chunks().0, slots);
+        pack(row, slots).map_err(|e| Illegal { row, ..e })?;
         let mut illegal = false;
         for slot in slots.iter_mut() {
             *slot = SLOTS_OF[usize::from(*slot)];
@@ -236,8 +251,7 @@ pub(super) fn decode_strip(bytes: &[u8], cols: usize, out: &mut [i8]) {
 pub(super) fn validate(bytes: &[u8], rows: usize, cols: usize, n: usize) -> Result<(), Offence> {
     let one = n == 1;
     let strip = strip_bytes(cols);
-    let ragged = !rows.is_multiple_of(ROWS) || !cols.is_multiple_of(COLS);
-    if fragments_check::legal(bytes, one) && (!ragged || padding_is_zero(bytes, rows, cols)) {
+    if fragments_check::legal(bytes, one) && (!is_ragged(rows, cols) || padding_is_zero(bytes, rows, cols)) {
         return Ok(());
     }
     for (i, bytes) in bytes.chunks_exact(strip).enumerate() {
@@ -262,12 +276,17 @@ struct Stored {
     nibble: u8,
 }
 
-fn stored_group(strip: &[u8], row: usize, q: usize) -> Stored {
-    let (tile, q) = (q / GROUPS, q % GROUPS);
+/// Where the byte of pair codes of group q of a tile's row is, and the byte with its index nibble.
+fn places(row: usize, q: usize) -> (usize, usize) {
     let (h, q) = (q / 16, q % 16);
-    let word = |c: usize, offset: usize| tile * TILE + 16 * (4 * (row % 8) + c) + 8 * h + offset;
-    let pair = strip[word(q % 8 / 2, q % 2 + 2 * (q / 8))];
-    let indices = strip[word(2 * (q / 8) + row / 8, 4 + q % 8 / 2)];
+    let word = |c: usize, offset: usize| 16 * (4 * (row % 8) + c) + 8 * h + offset;
+    (word(q % 8 / 2, q % 2 + 2 * (q / 8)), word(2 * (q / 8) + row / 8, 4 + q % 8 / 2))
+}
+
+fn stored_group(strip: &[u8], row: usize, q: usize) -> Stored {
+    let tile = &strip[q / GROUPS * TILE..];
+    let (pair, indices) = places(row, q % GROUPS);
+    let (pair, indices) = (tile[pair], tile[indices]);
     Stored { pairs: [pair & 15, pair >> 4], nibble: indices >> (4 * (q % 2)) & 15 }
 }
 
@@ -295,15 +314,43 @@ fn validate_group(g: &Stored, row: usize, col: usize, rows: usize, cols: usize, 
     Ok(())
 }
 
-/// Whether groups beyond the matrix hold nothing. Only edges are looked at.
+/// Checks whole strips as [`validate`] does, and that their groups are windows in blocks of `windows` as an encoder fills them (R090). The latter
+/// offence is only found, not named: `false` without an offence of the former kind.
+pub(super) fn validate_windows(bytes: &[u8], rows: usize, cols: usize, windows: usize) -> Result<bool, Offence> {
+    let placed = fragments_check::legal_windows(bytes, strip_bytes(cols), windows);
+    if !placed || (is_ragged(rows, cols) && !padding_is_zero(bytes, rows, cols)) {
+        validate(bytes, rows, cols, 2)?;
+    }
+    Ok(placed)
+}
+
+fn is_ragged(rows: usize, cols: usize) -> bool {
+    !rows.is_multiple_of(ROWS) || !cols.is_multiple_of(COLS)
+}
+
+/// Whether groups beyond the matrix hold nothing. Only edges are looked at: the last tile of whole strips, and all of a strip that lacks rows.
 fn padding_is_zero(bytes: &[u8], rows: usize, cols: usize) -> bool {
-    let used = cols.div_ceil(4);
-    let padded = cols.div_ceil(COLS) * GROUPS;
-    bytes.chunks_exact(strip_bytes(cols)).enumerate().all(|(i, strip)| {
-        let here = ROWS.min(rows - i * ROWS);
-        (0..ROWS).all(|row| {
-            let from = if row < here { used } else { 0 };
-            (from..padded).all(|q| validate_group(&stored_group(strip, row, q), row, 4 * q, here, cols, false).is_ok())
-        })
-    })
+    let (whole, last) = bytes.split_at(rows / ROWS * strip_bytes(cols));
+    let columns = padding_of_tile(cols);
+    let is_zero = |tile: &[u8; TILE]| {
+        // Byte 4 to 7 of every eight are an M word.
+        let wrong = |i: usize| (tile[i] ^ if i & 4 == 0 { 0x88 } else { 0x44 }) & columns[i];
+        (0..TILE).fold(0, |any, i| any | wrong(i)) == 0
+    };
+    let last_tiles = whole.chunks_exact(strip_bytes(cols)).filter_map(|strip| strip.last_chunk());
+    (cols.is_multiple_of(COLS) || last_tiles.into_iter().all(is_zero))
+        && (last.is_empty() || validate_strip(last, rows % ROWS, cols, false).is_ok())
+}
+
+/// The bits that belong to columns beyond the matrix in the last tile of a strip.
+fn padding_of_tile(cols: usize) -> [u8; TILE] {
+    let mut mask = [0; TILE];
+    for row in 0..ROWS {
+        for q in cols % COLS / 4..GROUPS {
+            let (pair, indices) = places(row, q);
+            mask[pair] = 0xFF;
+            mask[indices] |= 15 << (4 * (q % 2));
+        }
+    }
+    mask
 }

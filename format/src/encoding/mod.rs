@@ -15,6 +15,8 @@
 mod content;
 mod fragments;
 mod fragments_check;
+#[cfg(target_arch = "x86_64")]
+mod fragments_check_x86;
 mod nm6b;
 mod pattern;
 mod simd;
@@ -230,8 +232,7 @@ pub fn encode(
     out: &mut [u8],
 ) -> Result<(), Illegal> {
     let strip = strip(encoding, order, cols, pattern);
-    let mut scratch = Vec::new();
-    let mut expanded = vec![0i8; expanded_strip(order, cols, pattern)];
+    let mut scratch = [Vec::new(), Vec::new()];
     for (i, (trits, out)) in trits.chunks(strip.rows * cols).zip(out.chunks_exact_mut(strip.bytes)).enumerate() {
         let result = match (encoding, order) {
             (Encoding::T2, _) => {
@@ -242,9 +243,9 @@ pub fn encode(
                 t5::encode_row(trits, out);
                 Ok(())
             }
-            (Encoding::Nm6b, _) => nm6b::encode_row(trits, out, &mut scratch),
-            (Encoding::NmVi, Order::Windows) => encode_windows(trits, cols, pattern, &mut expanded, out, &mut scratch),
-            _ => fragments::encode_strip(trits, cols, out, &mut scratch),
+            (Encoding::Nm6b, _) => nm6b::encode_row(trits, out, &mut scratch[0]),
+            (Encoding::NmVi, Order::Windows) => encode_windows(trits, cols, pattern, out, &mut scratch),
+            _ => fragments::encode_strip(trits, cols, out, &mut scratch[0]),
         };
         result.map_err(|e| Illegal { row: e.row + i * strip.rows, ..e })?;
     }
@@ -255,16 +256,13 @@ fn encode_windows(
     trits: &[i8],
     cols: usize,
     pattern: Pattern,
-    expanded: &mut [i8],
     out: &mut [u8],
-    scratch: &mut Vec<u8>,
+    [scratch, packed]: &mut [Vec<u8>; 2],
 ) -> Result<(), Illegal> {
     let width = windows::expanded_cols(cols, pattern);
-    let rows = trits.len() / cols;
-    for (row, (trits, wide)) in trits.chunks_exact(cols).zip(expanded.chunks_exact_mut(width)).enumerate() {
-        windows::expand_row(trits, pattern, wide).map_err(|e| Illegal { row, ..e })?;
-    }
-    fragments::encode_strip(&expanded[..rows * width], width, out, scratch)
+    fragments::encode_packed(trits.len() / cols, width, out, scratch, |row, placed| {
+        windows::place_row(&trits[row * cols..][..cols], pattern, placed, packed)
+    })
 }
 
 /// Elements of an expanded strip, 0 where nothing is expanded.
@@ -317,7 +315,9 @@ pub fn validate(
 
 fn validate_windows(bytes: &[u8], rows: usize, cols: usize, pattern: Pattern) -> Result<(), Offence> {
     let width = windows::expanded_cols(cols, pattern);
-    fragments::validate(bytes, rows, width, 2)?;
+    if fragments::validate_windows(bytes, rows, width, pattern.windows().unwrap_or(1))? {
+        return Ok(());
+    }
     let mut expanded = vec![0i8; expanded_strip(Order::Windows, cols, pattern)];
     for (i, bytes) in bytes.chunks_exact(fragments::strip_bytes(width)).enumerate() {
         let first = i * fragments::ROWS;

@@ -118,39 +118,67 @@ pub(super) fn decode_row(bytes: &[u8], out: &mut [i8]) {
 /// Whether all codes of some bytes, four codes in every three of them, are at most `MOST`, 32 or 8.
 struct AtMost<'a, const MOST: u64>(&'a [u8]);
 
+/// Words that are checked at a time. Three words hold 32 codes, so what is where in a word repeats.
+const WORDS: usize = 24;
+
+/// Where codes begin that lie in one word.
+const WHOLE: [u64; WORDS] = begins(0);
+/// Where codes begin that straddle words, counted from the middle of the first.
+const STRADDLING: [u64; WORDS] = begins(32);
+
+const fn begins(from: usize) -> [u64; WORDS] {
+    let mut masks = [0; WORDS];
+    let mut bit = 0;
+    while bit < 64 * WORDS {
+        let (word, at) = (bit / 64, bit % 64);
+        let straddles = at > 64 - 6;
+        if straddles == (from == 32) {
+            masks[word] |= 1 << (at - from);
+        }
+        bit += 6;
+    }
+    masks
+}
+
 impl<const MOST: u64> simd::Kernel for AtMost<'_, MOST> {
     type Output = bool;
 
     #[inline(always)]
     fn run(self) -> bool {
-        let (periods, rest) = self.0.as_chunks::<48>();
-        let mut illegal = 0;
-        for period in periods {
-            for twelve in period.as_chunks::<6>().0 {
-                let [a, b, c, d, e, f] = *twelve;
-                illegal |= above::<MOST>(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]));
+        // Every word is loaded twice, the second time four bytes further on for the codes that straddle it and the next.
+        const STEP: usize = 8 * WORDS;
+        let steps = self.0.len().saturating_sub(4) / STEP;
+        let (here, rest) = self.0.split_at(steps * STEP);
+        let further = self.0.get(4..4 + here.len()).unwrap_or_default();
+        let mut illegal = [0; WORDS];
+        for (here, further) in here.as_chunks::<STEP>().0.iter().zip(further.as_chunks::<STEP>().0) {
+            let (here, further) = (here.as_chunks().0, further.as_chunks().0);
+            for i in 0..WORDS {
+                let whole = above::<MOST>(u64::from_le_bytes(here[i])) & WHOLE[i];
+                let straddling = above::<MOST>(u64::from_le_bytes(further[i])) & STRADDLING[i];
+                illegal[i] |= whole | straddling;
             }
         }
-        let mut tail = 0;
+        let mut any = 0;
+        for of_word in illegal {
+            any |= of_word;
+        }
         for three in rest.chunks(3) {
             let mut word = [0; 8];
             word[..three.len()].copy_from_slice(three);
-            tail |= above::<MOST>(u64::from_le_bytes(word));
+            any |= above::<MOST>(u64::from_le_bytes(word)) & 0o1_01_01_01;
         }
-        illegal | tail == 0
+        any == 0
     }
 }
 
-/// Non-zero if one of the eight codes in the low 48 bits is above `MOST`. A code is above a power of two if it has a higher bit, or that bit
-/// and a lower one.
+/// In the place of every code's lowest bit, whether it is above `MOST`: whether it has a higher bit than this power of two, or that bit and a lower one.
 #[inline(always)]
 fn above<const MOST: u64>(x: u64) -> u64 {
-    const ONES: u64 = 0x0410_4104_1041;
-    let bit = |i: u32| x >> i & ONES;
     if MOST == 32 {
-        bit(5) & (bit(0) | bit(1) | bit(2) | bit(3) | bit(4))
+        x >> 5 & (x | x >> 1 | x >> 2 | x >> 3 | x >> 4)
     } else {
-        bit(5) | bit(4) | bit(3) & (bit(0) | bit(1) | bit(2))
+        x >> 5 | x >> 4 | x >> 3 & (x | x >> 1 | x >> 2)
     }
 }
 

@@ -89,16 +89,23 @@ impl simd::Kernel for Max<'_> {
 /// Checks whole rows; the first offence by row and column.
 pub(super) fn validate(bytes: &[u8], cols: usize) -> Result<(), Offence> {
     let (width, used) = (row_bytes(cols), cols % 5);
-    let padded_well = |row: &[u8]| used == 0 || TRITS[usize::from(row[width - 1])][used..].iter().all(|&t| t == 0);
-    if simd::run(Max(bytes)) <= 242 && (used == 0 || bytes.chunks_exact(width).all(padded_well)) {
+    // The first digit beyond the columns that is not 1.
+    let misfilled = |row: &[u8]| (used..5).find(|&i| used != 0 && TRITS[usize::from(row[width - 1])][i] != 0);
+    if simd::run(Max(bytes)) <= 242 && (used == 0 || bytes.chunks_exact(width).all(|row| misfilled(row).is_none())) {
         return Ok(());
     }
     for (row, bytes) in bytes.chunks_exact(width).enumerate() {
         if let Some(j) = bytes.iter().position(|&b| b > 242) {
             return Err(Offence::new(rule::T5_BYTE, row, 5 * j, "a byte of at most 242", bytes[j]));
         }
-        if !padded_well(bytes) {
-            return Err(Offence::new(rule::T5_PADDING, row, cols, "digit 1 beyond the columns", bytes[width - 1]));
+        if let Some(i) = misfilled(bytes) {
+            return Err(Offence::new(
+                rule::T5_PADDING,
+                row,
+                cols - used + i,
+                "digit 1 beyond the columns",
+                bytes[width - 1],
+            ));
         }
     }
     Ok(())

@@ -9,7 +9,7 @@
 //!
 //! This module turns rows into expanded rows and back. How expanded rows are stored is the business of [`fragments`](super::fragments).
 
-use super::{Illegal, Offence, Pattern};
+use super::{Illegal, Offence, Pattern, t2};
 use crate::error::rule;
 
 /// Columns of the expanded matrix.
@@ -24,43 +24,96 @@ pub fn input_of(expanded_col: usize, pattern: Pattern) -> usize {
     window / windows * pattern.m() + window % windows * 2 + lane
 }
 
-/// Places the non-zeros of one row in windows. A block with more than M−2 of them is an error: nothing is ever left out.
-pub(super) fn expand_row(trits: &[i8], pattern: Pattern, out: &mut [i8]) -> Result<(), Illegal> {
-    let (m, windows) = (pattern.m(), pattern.windows().unwrap_or(1));
-    out.fill(0);
-    for (b, (block, out)) in trits.chunks_exact(m).zip(out.chunks_exact_mut(4 * windows)).enumerate() {
-        // One pass from left to right: a non-zero of columns 2w and 2w+1 goes to window w−1 if it has room, else to w.
-        let mut held = [0u8; 7];
-        for (col, &trit) in block.iter().enumerate() {
-            if trit == 0 {
-                continue;
+/// The two columns without non-zeros, in the form of `t2`.
+const ZEROS: u8 = 0b0101;
+
+/// What one window makes of four columns in the form of `t2`, the first two of which hold what the window before left over. Low byte: the window, with
+/// the first two non-zeros. High byte: the last two columns with the rest. Non-zeros of the first two columns always find room.
+static PLACED: [u16; 256] = placed();
+
+const fn placed() -> [u16; 256] {
+    let mut table = [0; 256];
+    let mut columns = 0;
+    while columns < 256 {
+        let trits = t2::trits_of(columns as u8);
+        let (mut held, mut left) = ([0; 4], [0; 4]);
+        let (mut count, mut i) = (0, 0);
+        while i < 4 {
+            if trits[i] != 0 {
+                count += 1;
             }
-            let last = (col / 2).min(windows - 1);
-            let first = (col / 2).saturating_sub(1);
-            let Some(w) = (first..=last).find(|&w| held[w] < 2) else {
-                return Err(Illegal { row: 0, col: b * m + col });
-            };
-            held[w] += 1;
-            out[4 * w + col - 2 * w] = trit;
+            if count <= 2 {
+                held[i] = trits[i];
+            } else {
+                left[i - 2] = trits[i];
+            }
+            i += 1;
         }
+        let left = t2::byte_of(left) & 15;
+        table[columns] = u16::from_le_bytes([t2::byte_of(held), left]);
+        columns += 1;
     }
-    Ok(())
+    table
 }
 
-/// Adds the windows of one row up. Bytes that no encoder writes may add up to more than one; they are cut off at one.
+/// Places the non-zeros of one row in windows, given as bytes of `t2`. A block with more than M−2 of them is an error: nothing is ever left out.
+/// `scratch` is reused between calls.
+pub(super) fn place_row(trits: &[i8], pattern: Pattern, out: &mut [u8], scratch: &mut Vec<u8>) -> Result<(), Illegal> {
+    scratch.resize(t2::row_bytes(trits.len()), 0);
+    t2::encode_row(trits, scratch);
+    let illegal = match pattern.windows() {
+        Some(2) => place::<2>(scratch, out),
+        Some(3) => place::<3>(scratch, out),
+        Some(4) => place::<4>(scratch, out),
+        Some(5) => place::<5>(scratch, out),
+        Some(6) => place::<6>(scratch, out),
+        _ => place::<7>(scratch, out),
+    };
+    illegal.map_or(Ok(()), |(block, column)| Err(Illegal { row: 0, col: block * pattern.m() + column }))
+}
+
+/// Returns the block and the column of the first non-zero without room.
+fn place<const WINDOWS: usize>(packed: &[u8], out: &mut [u8]) -> Option<(usize, usize)> {
+    let columns = |pair: usize| packed[pair / 2] >> (4 * (pair % 2)) & 15;
+    for (b, windows) in out.as_chunks_mut::<WINDOWS>().0.iter_mut().enumerate() {
+        let first = b * (WINDOWS + 1);
+        let mut left = columns(first);
+        for (w, window) in windows.iter_mut().enumerate() {
+            let [held, rest] = PLACED[usize::from(left | columns(first + w + 1) << 4)].to_le_bytes();
+            (*window, left) = (held, rest);
+        }
+        if left != ZEROS {
+            return Some((b, 2 * WINDOWS + usize::from(left & 3 == 1)));
+        }
+    }
+    None
+}
+
+/// Adds the windows of one row up. Of bytes that no encoder writes any trits may come.
 pub(super) fn contract_row(expanded: &[i8], pattern: Pattern, out: &mut [i8]) {
-    let (m, windows) = (pattern.m(), pattern.windows().unwrap_or(1));
-    out.fill(0);
-    for (block, out) in expanded.chunks_exact(4 * windows).zip(out.chunks_exact_mut(m)) {
-        for (w, window) in block.as_chunks::<4>().0.iter().enumerate() {
-            for (to, &trit) in out[2 * w..].iter_mut().zip(window) {
-                *to = (*to + trit).clamp(-1, 1);
-            }
-        }
+    match pattern.windows() {
+        Some(2) => contract::<2, 6>(expanded, out),
+        Some(3) => contract::<3, 8>(expanded, out),
+        Some(4) => contract::<4, 10>(expanded, out),
+        Some(5) => contract::<5, 12>(expanded, out),
+        Some(6) => contract::<6, 14>(expanded, out),
+        _ => contract::<7, 16>(expanded, out),
     }
 }
 
-/// Checks that an expanded row is what [`expand_row`] makes (R090).
+fn contract<const WINDOWS: usize, const M: usize>(expanded: &[i8], out: &mut [i8]) {
+    let windows = bytemuck::cast_slice::<i8, u8>(expanded).as_chunks::<4>().0.as_chunks::<WINDOWS>().0;
+    for (windows, block) in windows.iter().zip(out.as_chunks_mut::<M>().0) {
+        // A column is non-zero in one window at most, so "or" adds; and it makes trits of any trits.
+        let mut sum = 0u128;
+        for (w, &window) in windows.iter().enumerate() {
+            sum |= u128::from(u32::from_le_bytes(window)) << (16 * w);
+        }
+        bytemuck::cast_slice_mut::<i8, u8>(block).copy_from_slice(&sum.to_le_bytes()[..M]);
+    }
+}
+
+/// Checks that an expanded row is what [`place_row`] makes (R090).
 pub(super) fn check_row(expanded: &[i8], pattern: Pattern, row: usize) -> Result<(), Offence> {
     let windows = pattern.windows().unwrap_or(1);
     for (b, block) in expanded.chunks_exact(4 * windows).enumerate() {

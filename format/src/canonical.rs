@@ -1,8 +1,9 @@
 //! Canonical JSON, the text form of the manifest: one value has exactly one byte string (SPEC-rules R063 to R065).
 //!
-//! Parsing is by `serde_json`; what makes it canonical is that the parsed value is written again and compared. Not a general JSON library:
+//! Whether a text is JSON at all, and what it says, is left to `serde_json`; here is only what makes it canonical. Not a general JSON library:
 //! numbers are integers of 53 bits, nothing else.
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::error::{FormatError, Result, rule};
@@ -10,8 +11,9 @@ use crate::limits::MAX_MANIFEST_DEPTH;
 
 const MAX_INTEGER: u64 = 1 << 53;
 
-/// Parses `bytes` and refuses whatever is not the canonical form of an object.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Value> {
+/// Checks that `bytes` are the canonical form of an object, and gives them as text. Nothing is kept of the text, so that a hostile one cannot
+/// take many times its length in memory.
+pub(crate) fn check(bytes: &[u8]) -> Result<&str> {
     let invalid =
         |expected: &str, found: String| FormatError::invalid(rule::MANIFEST_JSON, "manifest", expected, found);
     let text = std::str::from_utf8(bytes).map_err(|e| invalid("UTF-8", e.to_string()))?;
@@ -19,27 +21,227 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Value> {
     if depth > MAX_MANIFEST_DEPTH {
         return Err(invalid("nesting of at most 16", format!("a nesting of {depth}")));
     }
-    let value: Value = serde_json::from_str(text).map_err(|e| {
-        // A number beyond all floats is good JSON; the parser has no other way to say so.
-        let error = e.to_string();
-        if error.starts_with("number out of range") { not_an_integer(&error) } else { invalid("JSON", error) }
-    })?;
-    if !value.is_object() {
-        return Err(invalid("an object", kind(&value).to_owned()));
+    serde_json::from_str::<IgnoredAny>(text).map_err(|e| invalid("JSON", e.to_string()))?;
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(invalid("an object", "something else".to_owned()));
     }
-    check_numbers(&value)?;
-    let written = to_bytes(&value);
-    if written != bytes {
-        let at = written.iter().zip(bytes).take_while(|(a, b)| a == b).count();
+    let mut scan = Scan::new(text);
+    if !scan.value() || scan.at != bytes.len() {
         let expected = "canonical JSON: sorted unique keys, no whitespace, minimal escapes";
-        return Err(FormatError::invalid(
-            rule::MANIFEST_CANONICAL,
-            "manifest",
-            expected,
-            format!("a difference at byte {at}"),
-        ));
+        let found = format!("something else at byte {}", scan.at);
+        return Err(FormatError::invalid(rule::MANIFEST_CANONICAL, "manifest", expected, found));
     }
-    Ok(value)
+    match scan.bad_number {
+        None => Ok(text),
+        Some(number) => {
+            let expected = "an integer of at most 53 bits; a real is a string";
+            Err(FormatError::invalid(rule::MANIFEST_NUMBER, "manifest", expected, number.escape_ascii().to_string()))
+        }
+    }
+}
+
+/// Whether `text` has everything that `part` has, with the same types and values. Both are canonical; `text` may have other members.
+pub(crate) fn has(text: &str, part: &str) -> bool {
+    Scan::new(text).has(&mut Scan::new(part))
+}
+
+/// A walk over JSON that is known to be well-formed: it stops, with false, where the form is not canonical.
+struct Scan<'a> {
+    text: &'a [u8],
+    at: usize,
+    /// The first number that the format does not allow.
+    bad_number: Option<&'a [u8]>,
+}
+
+impl<'a> Scan<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text: text.as_bytes(), at: 0, bad_number: None }
+    }
+
+    fn peek(&self) -> u8 {
+        self.text.get(self.at).copied().unwrap_or(0)
+    }
+
+    /// Passes `byte`, if it comes next.
+    fn pass(&mut self, byte: u8) -> bool {
+        let comes = self.peek() == byte;
+        self.at += usize::from(comes);
+        comes
+    }
+
+    fn value(&mut self) -> bool {
+        match self.peek() {
+            b'{' => self.object(),
+            b'[' => self.array(),
+            b'"' => self.string().is_some(),
+            b'-' | b'0'..=b'9' => {
+                self.number();
+                true
+            }
+            b't' | b'n' => {
+                self.at += 4;
+                true
+            }
+            b'f' => {
+                self.at += 5;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn object(&mut self) -> bool {
+        self.at += 1;
+        let mut last: Option<&[u8]> = None;
+        while !self.pass(b'}') {
+            if last.is_some() && !self.pass(b',') {
+                return false;
+            }
+            let start = self.at;
+            let Some(key) = self.string() else { return false };
+            if last.is_some_and(|last| !unescaped(last).lt(unescaped(key))) {
+                self.at = start;
+                return false;
+            }
+            last = Some(key);
+            if !self.pass(b':') || !self.value() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn array(&mut self) -> bool {
+        self.at += 1;
+        let mut first = true;
+        while !self.pass(b']') {
+            if !first && !self.pass(b',') || !self.value() {
+                return false;
+            }
+            first = false;
+        }
+        true
+    }
+
+    /// What is between the quotes, as it is written.
+    fn string(&mut self) -> Option<&'a [u8]> {
+        if !self.pass(b'"') {
+            return None;
+        }
+        let start = self.at;
+        while !self.pass(b'"') {
+            if self.peek() == b'\\' {
+                self.at += escape_length(&self.text[self.at + 1..])?;
+            }
+            self.at += 1;
+        }
+        Some(&self.text[start..self.at - 1])
+    }
+
+    fn number(&mut self) {
+        let start = self.at;
+        while matches!(self.peek(), b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9') {
+            self.at += 1;
+        }
+        let number = &self.text[start..self.at];
+        let in_range = |n: i64| n.unsigned_abs() <= MAX_INTEGER && number != b"-0";
+        let parsed = std::str::from_utf8(number).ok().and_then(|text| text.parse().ok());
+        if !parsed.is_some_and(in_range) {
+            self.bad_number.get_or_insert(number);
+        }
+    }
+
+    fn has(&mut self, part: &mut Scan<'_>) -> bool {
+        match part.peek() {
+            b'{' => self.pass(b'{') && self.has_members(part),
+            b'[' => self.pass(b'[') && self.has_items(part),
+            _ => {
+                let (start, part_start) = (self.at, part.at);
+                self.value() && part.value() && self.text[start..self.at] == part.text[part_start..part.at]
+            }
+        }
+    }
+
+    /// Keys are sorted on both sides, so one walk finds them all.
+    fn has_members(&mut self, part: &mut Scan<'_>) -> bool {
+        part.at += 1;
+        while !part.pass(b'}') {
+            part.pass(b',');
+            let wanted = part.string();
+            part.pass(b':');
+            loop {
+                self.pass(b',');
+                let Some(key) = self.string() else { return false };
+                self.pass(b':');
+                if Some(key) == wanted {
+                    break;
+                }
+                self.value();
+            }
+            if !self.has(part) {
+                return false;
+            }
+        }
+        while !self.pass(b'}') {
+            self.pass(b',');
+            self.string();
+            self.pass(b':');
+            self.value();
+        }
+        true
+    }
+
+    fn has_items(&mut self, part: &mut Scan<'_>) -> bool {
+        part.at += 1;
+        while !part.pass(b']') {
+            part.pass(b',');
+            self.pass(b',');
+            if !self.has(part) {
+                return false;
+            }
+        }
+        self.pass(b']')
+    }
+}
+
+/// Bytes of an escape after its backslash, less the one that every escape has; `None` if it is not the canonical one of its character.
+fn escape_length(rest: &[u8]) -> Option<usize> {
+    match rest {
+        [b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't', ..] => Some(1),
+        [b'u', b'0', b'0', high @ (b'0' | b'1'), low, ..] => {
+            let value = (high - b'0') << 4 | (*low as char).to_digit(16)? as u8;
+            let has_short_form = matches!(value, 8 | 9 | 10 | 12 | 13);
+            (!has_short_form && !low.is_ascii_uppercase()).then_some(5)
+        }
+        _ => None,
+    }
+}
+
+/// The bytes that a canonical string stands for.
+fn unescaped(string: &[u8]) -> impl Iterator<Item = u8> {
+    let mut rest = string;
+    std::iter::from_fn(move || {
+        let (byte, length) = match rest {
+            [] => return None,
+            [b'\\', b'u', _, _, high, low, ..] => {
+                ((high - b'0') << 4 | (*low as char).to_digit(16).unwrap_or(0) as u8, 6)
+            }
+            [b'\\', short, ..] => {
+                let byte = match short {
+                    b'b' => 8,
+                    b'f' => 12,
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    other => *other,
+                };
+                (byte, 2)
+            }
+            [byte, ..] => (*byte, 1),
+        };
+        rest = &rest[length..];
+        Some(byte)
+    })
 }
 
 /// The canonical bytes of `value`. The keys are sorted here, because whether the parser keeps them sorted is a feature of another crate.
@@ -98,35 +300,4 @@ fn depth(text: &str) -> usize {
         }
     }
     deepest
-}
-
-fn check_numbers(value: &Value) -> Result<()> {
-    match value {
-        Value::Number(number) => {
-            let in_range = number.as_u64().is_some_and(|n| n <= MAX_INTEGER)
-                || number.as_i64().is_some_and(|n| n.unsigned_abs() <= MAX_INTEGER);
-            if in_range {
-                return Ok(());
-            }
-            Err(not_an_integer(&number.to_string()))
-        }
-        Value::Array(items) => items.iter().try_for_each(check_numbers),
-        Value::Object(members) => members.values().try_for_each(check_numbers),
-        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
-    }
-}
-
-fn not_an_integer(found: &str) -> FormatError {
-    FormatError::invalid(rule::MANIFEST_NUMBER, "manifest", "an integer of at most 53 bits; a real is a string", found)
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
 }

@@ -4,9 +4,11 @@
 //! It does not know how the manifest is stored, nor which tensors exist.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::canonical;
 use crate::error::{FormatError, Result, rule};
@@ -22,6 +24,24 @@ pub struct Manifest {
     pub model: Option<Model>,
     /// Where the file came from: enough to compile it again to the same bytes.
     pub provenance: Provenance,
+}
+
+/// A manifest whose files are not looked at yet.
+#[derive(Deserialize)]
+struct Outer<'a> {
+    #[serde(borrow)]
+    files: &'a RawValue,
+    #[serde(default, deserialize_with = "present")]
+    model: Option<Model>,
+    provenance: Provenance,
+}
+
+/// What was understood of a manifest; members in the order of the canonical form.
+#[derive(Serialize)]
+struct Known<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: &'a Option<Model>,
+    provenance: &'a Provenance,
 }
 
 /// A carried file, such as `tokenizer.json`.
@@ -128,13 +148,42 @@ pub struct Rope {
 }
 
 /// A parameter of a rope scaling.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum RopeValue {
     /// An integer.
     Integer(i64),
     /// A string, or a real number in decimal form.
     Text(String),
+}
+
+/// By hand, because what is derived keeps a copy of any value before it looks at it.
+impl<'de> Deserialize<'de> for RopeValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = RopeValue;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an integer or a string")
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> std::result::Result<RopeValue, E> {
+                Ok(RopeValue::Integer(value))
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> std::result::Result<RopeValue, E> {
+                i64::try_from(value).map(RopeValue::Integer).map_err(E::custom)
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> std::result::Result<RopeValue, E> {
+                Ok(RopeValue::Text(value.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 /// Which elements of a head turn together.
@@ -172,10 +221,14 @@ impl Real {
         Self(format!("{value:?}"))
     }
 
-    /// The number, or `None` if the text is not that of a finite JSON number.
+    /// The number, or `None` if the text is no finite decimal number.
     pub fn value(&self) -> Option<f64> {
-        let bare = !self.0.contains(|c: char| c.is_ascii_whitespace());
-        bare.then(|| serde_json::from_str(&self.0).ok()).flatten().filter(|v: &f64| v.is_finite())
+        // The grammar is that of JSON numbers, without the space that a parser of JSON allows around them.
+        let around = |b: u8| b.is_ascii_whitespace();
+        if self.0.bytes().any(around) || serde_json::from_str::<serde_json::Number>(&self.0).is_err() {
+            return None;
+        }
+        self.0.parse().ok().filter(|v: &f64| v.is_finite())
     }
 }
 
@@ -196,17 +249,18 @@ impl Manifest {
                 format!("{} bytes", bytes.len()),
             ));
         }
-        let mut value = canonical::parse(bytes)?;
-        let files = match value.get_mut("files") {
-            Some(Value::Array(files)) => std::mem::take(files),
-            _ => return Err(FormatError::invalid(rule::MANIFEST_MEMBERS, "manifest files", "an array", "none")),
-        };
-        require_objects(&value)?;
-        let mut manifest: Self = serde_json::from_value(value).map_err(|e| {
-            FormatError::invalid(rule::MANIFEST_MEMBERS, "manifest", "the members of SPEC §7", e.to_string())
-        })?;
-        manifest.check()?;
-        manifest.files = files.into_iter().map(FileEntry::parse).collect::<Result<_>>()?;
+        let text = canonical::check(bytes)?;
+        let bad = |found| FormatError::invalid(rule::MANIFEST_MEMBERS, "manifest", "the members of SPEC §7", found);
+        let Outer { files, model, provenance } = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
+        // The parser also takes an array for an object with these members in order, and an object for the name of a choice.
+        let known = serde_json::to_string(&Known { model: &model, provenance: &provenance });
+        if !known.is_ok_and(|known| canonical::has(text, &known)) || !files.get().starts_with('[') {
+            return Err(bad("a member of another type".to_owned()));
+        }
+        let mut manifest = Self { files: Vec::new(), model, provenance };
+        manifest.check_members()?;
+        // The entries of files have rules of their own, which come after those of all other members.
+        manifest.files = FileEntry::parse_all(files.get())?;
         manifest.check_files()?;
         Ok(manifest)
     }
@@ -214,15 +268,19 @@ impl Manifest {
     /// The canonical bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         self.check()?;
-        self.check_files()?;
         let value = serde_json::to_value(self)
             .map_err(|e| FormatError::invalid(rule::MANIFEST_JSON, "manifest", "a JSON object", e.to_string()))?;
         let bytes = canonical::to_bytes(&value);
-        canonical::parse(&bytes)?;
+        canonical::check(&bytes)?;
         Ok(bytes)
     }
 
     fn check(&self) -> Result<()> {
+        self.check_members()?;
+        self.check_files()
+    }
+
+    fn check_members(&self) -> Result<()> {
         for source in &self.provenance.sources {
             require(
                 is_hex_digest(&source.blake3),
@@ -231,10 +289,7 @@ impl Manifest {
                 &source.blake3,
             )?;
         }
-        if let Some(model) = &self.model {
-            model.check()?;
-        }
-        Ok(())
+        self.model.as_ref().map_or(Ok(()), Model::check)
     }
 
     fn check_files(&self) -> Result<()> {
@@ -243,14 +298,9 @@ impl Manifest {
             return bad("at most 64 files", self.files.len().to_string());
         }
         for (i, file) in self.files.iter().enumerate() {
-            if !is_file_name(&file.name) {
-                return bad("a plain file name", format!("{:?}", file.name));
-            }
+            FileEntry::check_text(&file.name, &file.blake3)?;
             if i > 0 && self.files[i - 1].name >= file.name {
                 return bad("names in ascending order", format!("{:?}", file.name));
-            }
-            if !is_hex_digest(&file.blake3) {
-                return bad("64 hexadecimal digits", format!("{:?}", file.blake3));
             }
             let sizes_fit = match file.codec {
                 Codec::Raw => file.stored == file.raw,
@@ -265,34 +315,59 @@ impl Manifest {
     }
 }
 
+/// Text of an entry of the longest name and the largest numbers, and some more: what is longer is no entry.
+const MAX_ENTRY_TEXT: usize = 1024;
+
 impl FileEntry {
-    /// Members and types first (R067), then their values (R068).
-    fn parse(value: Value) -> Result<Self> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Members {
-            blake3: String,
-            codec: String,
-            name: String,
-            raw: i64,
-            stored: i64,
+    /// Reads the list of files. Text is measured before it is parsed, because a parsed value can take a hundred times the memory of its text.
+    fn parse_all(text: &str) -> Result<Vec<Self>> {
+        let bad = |what: &str, found: String| FormatError::invalid(rule::FILE_ENTRY, "files", what, found);
+        if text.len() > MAX_FILES * MAX_ENTRY_TEXT {
+            return Err(bad("at most 64 entries of five members", format!("{} bytes", text.len())));
         }
-        let invalid =
-            |rule, expected: &str, found: String| FormatError::invalid(rule, "manifest files", expected, found);
-        if !value.is_object() {
-            return Err(invalid(rule::FILE_ENTRY, "objects", value.to_string()));
+        let entries: Vec<&RawValue> =
+            serde_json::from_str(text).map_err(|e| bad("a list of entries", e.to_string()))?;
+        let parse = |entry: &&RawValue| {
+            if entry.get().len() > MAX_ENTRY_TEXT {
+                return Err(bad("an entry of five members", format!("{} bytes", entry.get().len())));
+            }
+            let value = serde_json::from_str(entry.get()).map_err(|e| bad("an entry", e.to_string()))?;
+            Self::parse(&value)
+        };
+        entries.iter().map(parse).collect()
+    }
+
+    /// The members and their types (R067), then what no [`FileEntry`] can hold (R068).
+    fn parse(value: &Value) -> Result<Self> {
+        let text = |key| value.get(key).and_then(Value::as_str).map(str::to_owned);
+        let number = |key| value.get(key).filter(|v| v.is_number());
+        let members = (text("blake3"), text("codec"), text("name"), number("raw"), number("stored"));
+        let (Some(blake3), Some(codec), Some(name), Some(raw), Some(stored)) = members else {
+            let expected = "objects of name, codec, stored, raw and blake3";
+            return Err(FormatError::invalid(rule::FILE_ENTRY, "files", expected, "another"));
+        };
+        if value.as_object().is_none_or(|members| members.len() != 5) {
+            return Err(FormatError::invalid(rule::FILE_ENTRY, "files", "no members but five", "others"));
         }
-        let Members { blake3, codec, name, raw, stored } = serde_json::from_value(value)
-            .map_err(|e| invalid(rule::FILE_ENTRY, "the members of SPEC §8", e.to_string()))?;
+        Self::check_text(&name, &blake3)?;
+        let sizes = |expected: &str, found: String| FormatError::invalid(rule::FILE_SIZES, &name, expected, found);
         let codec = match codec.as_str() {
             "raw" => Codec::Raw,
             "zstd" => Codec::Zstd,
-            other => return Err(invalid(rule::FILE_SIZES, "codec raw or zstd", other.to_owned())),
+            _ => return Err(sizes("codec raw or zstd", format!("{codec:?}"))),
         };
-        match (u64::try_from(raw), u64::try_from(stored)) {
-            (Ok(raw), Ok(stored)) => Ok(Self { blake3, codec, name, raw, stored }),
-            _ => Err(invalid(rule::FILE_SIZES, "sizes of at least 0", format!("{stored} stored, {raw} decoded"))),
+        let (Some(raw), Some(stored)) = (raw.as_u64(), stored.as_u64()) else {
+            return Err(sizes("sizes of at least 0", format!("{stored} stored, {raw} decoded")));
+        };
+        Ok(Self { blake3, codec, name, raw, stored })
+    }
+
+    fn check_text(name: &str, blake3: &str) -> Result<()> {
+        let bad = |what: &str, found: &str| FormatError::invalid(rule::FILE_ENTRY, "files", what, format!("{found:?}"));
+        if !is_file_name(name) {
+            return Err(bad("a plain file name", name));
         }
+        if is_hex_digest(blake3) { Ok(()) } else { Err(bad("64 hexadecimal digits", blake3)) }
     }
 }
 
@@ -330,27 +405,18 @@ impl Model {
     }
 }
 
+/// An optional member that is there: `null` is not the same as leaving it out.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 fn require(holds: bool, member: &str, expected: &str, found: &str) -> Result<()> {
     if holds {
         return Ok(());
     }
     Err(FormatError::invalid(rule::MANIFEST_MEMBERS, &format!("manifest {member}"), expected, found.to_owned()))
-}
-
-/// What is a record here is an object there; without this a list of the members' values would do.
-fn require_objects(manifest: &Value) -> Result<()> {
-    let places = ["/provenance", "/provenance/options", "/provenance/rules", "/model", "/model/rope", "/model/tokens"];
-    let sources = manifest.pointer("/provenance/sources").and_then(Value::as_array).into_iter().flatten();
-    let named = places.iter().filter_map(|&place| Some((place, manifest.pointer(place)?)));
-    for (place, value) in named.chain(sources.map(|source| ("/provenance/sources", source))) {
-        require(value.is_object(), place, "an object", &value.to_string())?;
-    }
-    Ok(())
-}
-
-/// Reads a member that may be absent, but is what it should be if it is there: not null.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(member: D) -> std::result::Result<Option<T>, D::Error> {
-    T::deserialize(member).map(Some)
 }
 
 fn is_hex_digest(text: &str) -> bool {

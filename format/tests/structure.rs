@@ -72,8 +72,8 @@ fn allowance(file: &[u8]) -> usize {
     MULTIPLE * bytes as usize + (64 << 10)
 }
 
-/// The worst are lists of small objects, whose parsed form takes a hundred times their text; a manifest is at most 4 MiB, and those that compilers write are a few kilobytes.
-const MULTIPLE: usize = 128;
+/// The worst are lists of integers and maps of empty strings that the manifest keeps: two bytes of text become a number, seven a pair of strings.
+const MULTIPLE: usize = 16;
 
 /// Opens a file and checks that it took no more memory than it may.
 fn open(file: &[u8]) -> Result<Sbnc<&[u8]>, FormatError> {

@@ -222,8 +222,8 @@ fn pack(raw: &[u8]) -> Vec<u8> {
 }
 
 fn unpack(bytes: &[u8]) -> Result<Vec<u8>, WriteError> {
-    let path = support::scratch("unpacked.sbnc");
     let packed = Packed::open(bytes)?;
+    let path = support::scratch("unpacked.sbnc");
     let result = packed::unpack(&packed, &path, &|_| true, |temporary| {
         packed.check_unpacked(&std::fs::read(temporary).unwrap()).map_err(WriteError::from)
     });

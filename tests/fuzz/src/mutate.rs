@@ -208,24 +208,22 @@ fn relayout(parts: &mut Parts) {
         let cols = dims[rank - 1].max(1);
         let rows = dims[..rank - 1].iter().fold(1u128, |a, &d| a.saturating_mul(d));
         let (encoding, order, m) = (get(10, 2), get(12, 2), get(17, 1).max(2));
-        let width = if order == 2 { cols / m * (m / 2).saturating_sub(1) * 4 } else { cols };
+        let width = if order == 2 { (cols / m * (m / 2 - 1)).saturating_mul(4) } else { cols };
         let (strip_rows, strip_bytes) = match encoding {
             1 => (1, cols.saturating_mul(4)),
             2 | 3 => (1, cols.saturating_mul(2)),
             16 => (1, cols.div_ceil(4)),
             17 => (1, cols.div_ceil(5)),
             18 => (16, width.div_ceil(128).saturating_mul(512)),
-            19 => (1, (6 * (cols / 4)).div_ceil(8)),
+            19 => (1, (cols / 4).saturating_mul(6).div_ceil(8)),
             _ => (1, cols),
         };
         let data = rows.div_ceil(strip_rows).saturating_mul(strip_bytes);
         let scales = if matches!(encoding, 4 | 16..=19) { rows } else { 0 };
-        let stored = if scales == 0 {
-            data
-        } else {
-            data.saturating_add(255) / 256 * 256 + scales.saturating_mul(4).min(u128::MAX / 4)
-        };
-        let offset = end.div_ceil(256).saturating_mul(256);
+        // Saturated numbers fail every check, and are beyond what the payload is made to hold.
+        let extent = data.saturating_add(255) / 256 * 256;
+        let stored = if scales == 0 { data } else { extent.saturating_add(scales.saturating_mul(4)) };
+        let offset = end.saturating_add(255) / 256 * 256;
         end = offset.saturating_add(stored);
         for (field, value) in [(56, offset), (64, stored), (72, data), (80, scales)] {
             put(&mut tensors, at + field, 8, value as u64);

@@ -73,18 +73,21 @@ pub(crate) fn peak_resident() -> u64 {
     line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap_or(0) * 1024
 }
 
-/// The numpy implementation of the same steps, on its own random matrix.
+/// The numpy implementation of the same steps, on a random matrix of the feed-forward layer.
 pub(crate) fn numpy_rival() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/oracle/quantise.py");
     let python = std::env::var("SBNC_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let output = Command::new(&python).args([script, "--time"]).output();
-    match output {
-        Ok(output) if output.status.success() => {
-            println!("numpy:\n{}", String::from_utf8_lossy(&output.stdout).trim_end())
+    for nm in ["none", "2:4", "6:8"] {
+        let output = Command::new(&python).args([script, "--time", "--synthetic", "6912x2560", "--nm", nm]).output();
+        match output {
+            Ok(output) if output.status.success() => {
+                println!("numpy {nm}: {}", String::from_utf8_lossy(&output.stdout).trim_end());
+            }
+            Ok(output) => {
+                let last = String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned();
+                println!("numpy {nm}: not run: {last}");
+            }
+            Err(error) => println!("numpy {nm}: not run: {error}"),
         }
-        Ok(output) => {
-            println!("numpy: not run: {}", String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or(""))
-        }
-        Err(error) => println!("numpy: not run: {error}"),
     }
 }

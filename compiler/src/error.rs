@@ -68,7 +68,10 @@ impl Error {
 
     /// The same error, said of a tensor or a file.
     pub fn at(self, subject: impl std::fmt::Display) -> Self {
-        Self { message: format!("{subject}: {}", self.message), ..self }
+        match self.exit {
+            Exit::Interrupted => self,
+            _ => Self { message: format!("{subject}: {}", self.message), ..self },
+        }
     }
 }
 

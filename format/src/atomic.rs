@@ -66,6 +66,11 @@ impl AtomicFile {
         &self.temporary
     }
 
+    /// Makes the bytes durable.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
     /// Makes the file durable and gives it its name.
     pub fn commit(mut self) -> io::Result<()> {
         self.file.sync_all()?;

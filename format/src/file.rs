@@ -4,10 +4,11 @@
 //! checked. [`verify`](crate::verify) checks them.
 
 use crate::digest::Digest;
+use crate::encoding::{Encoding, Order, Pattern};
 use crate::error::{FormatError, Result, rule};
 use crate::header::{Header, Section, section};
 use crate::manifest::{Codec, FileEntry, Manifest};
-use crate::record::{self, Tensor};
+use crate::record::{self, Layout, Tensor};
 
 /// An sbnc file over bytes that are mapped, borrowed or owned.
 ///
@@ -35,6 +36,8 @@ pub struct Sbnc<B> {
 pub struct TensorView<'a> {
     tensor: &'a Tensor,
     extent: &'a [u8],
+    /// Whether the file needs nothing for decoding that this reader lacks.
+    decodable: bool,
 }
 
 impl<B: AsRef<[u8]>> Sbnc<B> {
@@ -114,6 +117,7 @@ impl<B: AsRef<[u8]>> Sbnc<B> {
             for dim in &tensor.shape {
                 hasher.update(&dim.to_le_bytes());
             }
+            hasher.update(&tensor.element_kind().to_le_bytes());
             hasher.update(&tensor.content_digest.0);
         }
         hasher.finalize().into()
@@ -121,13 +125,11 @@ impl<B: AsRef<[u8]>> Sbnc<B> {
 
     /// Fails if the file needs a feature that this reader lacks to decode it.
     pub fn require_decodable(&self) -> Result<()> {
-        match self.header.inspect_only {
-            0 => Ok(()),
-            bits => {
-                let found = format!("bit {}; use a newer reader", bits.trailing_zeros());
-                Err(FormatError::unsupported(rule::INSPECT_ONLY, "prefix", "features known for decoding", found))
-            }
+        if self.is_decodable() {
+            return Ok(());
         }
+        let found = format!("bit {}; use a newer reader", self.header.inspect_only.trailing_zeros());
+        Err(FormatError::unsupported(rule::INSPECT_ONLY, "prefix", "features known for decoding", found))
     }
 
     /// What holds the bytes.
@@ -141,16 +143,20 @@ impl<B: AsRef<[u8]>> Sbnc<B> {
         start..start + tensor.stored_bytes as usize
     }
 
+    pub(crate) fn is_decodable(&self) -> bool {
+        self.header.inspect_only == 0
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         self.bytes.as_ref()
     }
 
     pub(crate) fn view<'a>(&'a self, tensor: &'a Tensor) -> TensorView<'a> {
-        TensorView { tensor, extent: &self.bytes()[self.range_of(tensor)] }
+        TensorView { tensor, extent: &self.bytes()[self.range_of(tensor)], decodable: self.is_decodable() }
     }
 
     pub(crate) fn payload(&self) -> &[u8] {
-        &self.bytes()[self.payload..]
+        self.header.section(section::PAYLOAD).map_or(&[], |s| &self.bytes()[s.range()])
     }
 }
 
@@ -165,16 +171,31 @@ impl<'a> TensorView<'a> {
         self.extent
     }
 
-    /// The data without padding and scales.
+    /// The data without padding and scales. Of a layout that this reader does not know it is all bytes.
     pub fn data(&self) -> &'a [u8] {
-        &self.extent[..self.tensor.data_bytes as usize]
+        match self.tensor.layout {
+            Layout::Known { .. } => &self.extent[..self.tensor.data_bytes as usize],
+            Layout::Opaque { .. } => self.extent,
+        }
     }
 
-    /// The bytes of the scales, four for each.
+    /// The bytes of the scales, four for each; none of a layout that this reader does not know.
     pub fn scale_bytes(&self) -> &'a [u8] {
-        match self.tensor.scale_count {
-            0 => &[],
-            _ => &self.extent[self.tensor.scales_offset() as usize..],
+        match self.tensor.layout {
+            Layout::Known { .. } if self.tensor.scale_count > 0 => &self.extent[self.tensor.scales_offset() as usize..],
+            _ => &[],
+        }
+    }
+
+    /// The layout, if the file may be decoded.
+    pub(crate) fn layout(&self) -> Result<(Encoding, Order, Pattern)> {
+        match self.tensor.layout {
+            Layout::Known { encoding, order, pattern } if self.decodable => Ok((encoding, order, pattern)),
+            _ => {
+                let subject = format!("tensor '{}'", self.tensor.name);
+                let expected = "a file of known features";
+                Err(FormatError::unsupported(rule::INSPECT_ONLY, &subject, expected, "others; use a newer reader"))
+            }
         }
     }
 

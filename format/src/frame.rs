@@ -4,8 +4,14 @@
 
 use zstd::zstd_safe;
 
+/// First bytes of a frame of data. Skippable frames begin otherwise and hold bytes that decode to nothing.
+const MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
+
 /// Decodes one frame that holds exactly `raw` bytes, or says what is wrong with it.
 pub(crate) fn decode(stored: &[u8], raw: usize) -> Result<Vec<u8>, String> {
+    if !stored.starts_with(&MAGIC) {
+        return Err("no zstd frame".to_owned());
+    }
     let declared = zstd_safe::get_frame_content_size(stored).map_err(|_| "no zstd frame".to_owned())?;
     match declared {
         Some(size) if size == raw as u64 => {}

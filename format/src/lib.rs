@@ -32,6 +32,8 @@ mod header;
 pub mod limits;
 pub mod manifest;
 pub mod packed;
+#[cfg(feature = "writer")]
+mod plan;
 mod record;
 mod verify;
 mod wire;

@@ -87,9 +87,15 @@ impl<'a> Packed<'a> {
 
     /// Checks the unpacked file: its structure, and that it has the root digest that the packed one promised.
     pub fn check_unpacked(&self, unpacked: &[u8]) -> Result<()> {
-        let root = Sbnc::open(unpacked)
-            .map_err(|e| FormatError::inside(rule::PACKED_ROOT, "unpacked file", "a valid file", &e))?
-            .root();
+        let inner = |e| FormatError::inside(rule::PACKED_ROOT, "unpacked file", "a valid file", &e);
+        let file = Sbnc::open(unpacked).map_err(inner)?;
+        // Opening leaves the carried files and unknown sections alone.
+        let mut problems = Vec::new();
+        file.check_cold_sections(&mut problems);
+        if let Some(first) = problems.into_iter().next() {
+            return Err(inner(first));
+        }
+        let root = file.root();
         if root == self.root {
             return Ok(());
         }
@@ -185,7 +191,10 @@ mod disk {
         go_on: &dyn Fn(u64) -> bool,
     ) -> std::result::Result<u64, WriteError> {
         let root = Sbnc::open(raw)?.root();
-        let io = |doing| move |source| WriteError::Io { doing, path: target.to_owned(), source };
+        let io = |doing: &str| {
+            let doing = doing.to_owned();
+            move |source| WriteError::Io { doing, path: target.to_owned(), source }
+        };
         let mut output = AtomicFile::create(target).map_err(io("create the output"))?;
         let count = raw.len().div_ceil(CHUNK_BYTES);
         let table_end = (PREFIX + count * ENTRY) as u64;
@@ -240,9 +249,13 @@ mod disk {
         go_on: &dyn Fn(u64) -> bool,
         check: impl FnOnce(&Path) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
-        let io = |doing| move |source| E::from(WriteError::Io { doing, path: target.to_owned(), source });
+        let io = |doing: &str| {
+            let doing = doing.to_owned();
+            move |source| E::from(WriteError::Io { doing, path: target.to_owned(), source })
+        };
         let mut output = AtomicFile::create(target).map_err(io("create the output"))?;
-        output.reserve(packed.raw_bytes()).map_err(io("reserve room for the output"))?;
+        let reserving = format!("reserve {} bytes for the output", packed.raw_bytes());
+        output.reserve(packed.raw_bytes()).map_err(io(&reserving))?;
         let indices: Vec<usize> = (0..packed.chunks()).collect();
         for batch in indices.chunks(batch()) {
             let chunks = batch.par_iter().map(|&i| packed.chunk(i)).collect::<Vec<_>>();

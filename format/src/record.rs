@@ -140,6 +140,16 @@ impl Tensor {
         }
     }
 
+    /// What the bytes under the content digest are: scaled integers are 0 in every encoding, each type of float is its own, and so is what this reader
+    /// does not know. The same two bytes are different numbers in f16 and bf16.
+    pub(crate) fn element_kind(&self) -> u16 {
+        match self.layout {
+            Layout::Known { encoding, .. } if encoding.is_ternary() || encoding == Encoding::I8 => 0,
+            Layout::Known { encoding, .. } => encoding.id(),
+            Layout::Opaque { encoding, .. } => encoding,
+        }
+    }
+
     /// First byte of the scales within the tensor's bytes.
     pub(crate) fn scales_offset(&self) -> u64 {
         up(self.data_bytes, TENSOR_ALIGN)
@@ -180,21 +190,14 @@ impl Checked<'_> {
         }
         let layout_ids = self.layout_ids()?;
         let shape = self.shape()?;
-        let elements: u64 = shape.iter().product();
-        let layout = match layout_ids {
-            Some((encoding, order)) => {
-                let pattern = self.pattern(encoding, order, &shape)?;
-                self.sizes(encoding, order, pattern, &shape)?;
-                Layout::Known { encoding, order, pattern }
+        let layout = match layout_ids.map(|(encoding, order)| self.layout(encoding, order, &shape)) {
+            Some(Ok(layout)) => layout,
+            Some(Err(e)) if !self.opaque => return Err(e),
+            _ => {
+                self.reserved()?;
+                Layout::Opaque { encoding: r.encoding.get(), order: r.order.get() }
             }
-            None => Layout::Opaque { encoding: r.encoding.get(), order: r.order.get() },
         };
-        if r.reserved.get() != 0 {
-            return Err(self.invalid(rule::RECORD_RESERVED, "a reserved field of 0", r.reserved.get()));
-        }
-        if let Layout::Known { encoding, .. } = layout {
-            self.counts(encoding, elements)?;
-        }
         Ok(Tensor {
             name: String::new(),
             role: role.unwrap_or(Role::Other),
@@ -208,6 +211,22 @@ impl Checked<'_> {
             stored_digest: Digest(r.stored_digest),
             content_digest: Digest(r.content_digest),
         })
+    }
+
+    /// Everything that follows from a known encoding and order (R045 to R056).
+    fn layout(&self, encoding: Encoding, order: Order, shape: &[u64]) -> Result<Layout> {
+        let pattern = self.pattern(encoding, order, shape)?;
+        self.sizes(encoding, order, pattern, shape)?;
+        self.reserved()?;
+        self.counts(encoding, shape.iter().product())?;
+        Ok(Layout::Known { encoding, order, pattern })
+    }
+
+    fn reserved(&self) -> Result<()> {
+        match self.record.reserved.get() {
+            0 => Ok(()),
+            found => Err(self.invalid(rule::RECORD_RESERVED, "a reserved field of 0", found)),
+        }
     }
 
     fn layout_ids(&self) -> Result<Option<(Encoding, Order)>> {
@@ -234,18 +253,10 @@ impl Checked<'_> {
     fn shape(&self) -> Result<Vec<u64>> {
         let dims = self.record.shape.map(|d| d.get());
         let rank = usize::from(self.record.rank);
-        let invalid = || {
-            self.invalid(rule::SHAPE, "1 to 4 dimensions of 1 to 2^31, 2^40 elements", format!("{dims:?}, rank {rank}"))
-        };
-        if !(1..=MAX_RANK).contains(&rank) {
-            return Err(invalid());
-        }
-        let (used, unused) = dims.split_at(rank);
-        let in_range = used.iter().all(|d| (1..=MAX_DIM).contains(d)) && unused.iter().all(|&d| d == 0);
-        // Four dimensions of 2^31 fit 128 bits.
-        let elements: u128 = used.iter().map(|&d| u128::from(d)).product();
-        if !in_range || elements > u128::from(MAX_ELEMENTS) {
-            return Err(invalid());
+        let (used, unused) = dims.split_at(rank.min(MAX_RANK));
+        if rank > MAX_RANK || elements(used).is_none() || unused.iter().any(|&d| d != 0) {
+            let found = format!("{dims:?}, rank {rank}");
+            return Err(self.invalid(rule::SHAPE, "1 to 4 dimensions of 1 to 2^31, 2^40 elements", found));
         }
         Ok(used.to_vec())
     }
@@ -315,6 +326,16 @@ impl Checked<'_> {
     fn invalid(&self, rule: u16, expected: &str, found: impl ToString) -> FormatError {
         FormatError::invalid(rule, &subject(self.index, self.record, self.names), expected, found.to_string())
     }
+}
+
+/// The number of elements, if the format allows the shape (SBNC-R044).
+pub(crate) fn elements(shape: &[u64]) -> Option<u64> {
+    if !(1..=MAX_RANK).contains(&shape.len()) || shape.iter().any(|d| !(1..=MAX_DIM).contains(d)) {
+        return None;
+    }
+    // Four dimensions of 2^31 fit 128 bits.
+    let product: u128 = shape.iter().map(|&d| u128::from(d)).product();
+    (product <= u128::from(MAX_ELEMENTS)).then_some(product as u64)
 }
 
 /// Length of an extent: data, and where there are scales, padding and the scales.

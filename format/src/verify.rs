@@ -10,7 +10,7 @@ use crate::encoding::{self, Encoding, Offence, Order, Pattern};
 use crate::error::{FormatError, Result, rule};
 use crate::file::{Sbnc, TensorView};
 use crate::header::{self, section};
-use crate::record::{Layout, Tensor};
+use crate::record::Tensor;
 
 /// How much to check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,12 +92,12 @@ impl<B: AsRef<[u8]> + Sync> Sbnc<B> {
         let mut problems = Vec::new();
         self.check_cold_sections(&mut problems);
         problems.extend(self.check_gaps());
-        let decodable = self.header().inspect_only == 0;
+        let decodable = self.is_decodable();
         for (view, outcome) in self.views().zip(self.check_blocks(decodable, progress)) {
+            // What is damaged as it lies need not be decoded to know that it is.
+            let decode = depth == Depth::Decoded && decodable;
+            let outcome = outcome.and_then(|()| if decode { view.check_content() } else { Ok(()) });
             problems.extend(outcome.err());
-            if depth == Depth::Decoded && decodable {
-                problems.extend(view.check_content().err());
-            }
         }
         if depth == Depth::Decoded {
             problems.extend(self.require_decodable().err());
@@ -106,7 +106,7 @@ impl<B: AsRef<[u8]> + Sync> Sbnc<B> {
     }
 
     /// Carried files and sections of kinds that this reader does not know.
-    fn check_cold_sections(&self, problems: &mut Vec<FormatError>) {
+    pub(crate) fn check_cold_sections(&self, problems: &mut Vec<FormatError>) {
         let cold = |kind| !matches!(kind, section::TENSORS | section::NAMES | section::MANIFEST);
         for s in self.header().sections.iter().filter(|s| cold(s.kind)) {
             problems.extend(header::check_digest(s, self.bytes()).err());
@@ -144,7 +144,7 @@ fn check_blocks(views: &[TensorView<'_>], decodable: bool, progress: &(dyn Fn(u6
             let extent = views[i].extent();
             let block = &extent[index * BLOCK_BYTES..extent.len().min((index + 1) * BLOCK_BYTES)];
             let hash = hash_block(block, index, extent.len());
-            let rules = if decodable { views[i].check_block(index) } else { Ok(()) };
+            let rules = views[i].check_block(index, decodable);
             progress(block.len() as u64);
             (hash, rules)
         })
@@ -154,7 +154,7 @@ fn check_blocks(views: &[TensorView<'_>], decodable: bool, progress: &(dyn Fn(u6
         let (hashes, rules): (Vec<_>, Vec<_>) = done.by_ref().take(count(view)).unzip();
         view.check_digest(join(&hashes))?;
         rules.into_iter().collect::<Result<()>>()?;
-        if decodable { view.check_tail() } else { Ok(()) }
+        view.check_tail()
     };
     views.iter().map(&mut of_tensor).collect()
 }
@@ -162,18 +162,15 @@ fn check_blocks(views: &[TensorView<'_>], decodable: bool, progress: &(dyn Fn(u6
 impl<'a> TensorView<'a> {
     /// Checks everything about this tensor: its digest, its rules and its decoded content.
     pub fn verify(&self) -> Result<()> {
-        check_blocks(&[*self], true, &|_| {}).into_iter().collect::<Result<()>>()?;
+        check_blocks(&[*self], self.layout().is_ok(), &|_| {}).into_iter().collect::<Result<()>>()?;
         self.check_content()
     }
 
     /// Checks the rules of the tensor's encoding (not its digest) and gives the type that kernels take.
     pub fn validate(&self) -> Result<Validated<'a>> {
-        let Layout::Known { encoding, order, pattern } = self.tensor().layout else {
-            let subject = format!("tensor '{}'", self.tensor().name);
-            return Err(FormatError::unsupported(rule::INSPECT_ONLY, &subject, "a known encoding", "a newer one"));
-        };
+        let (encoding, order, pattern) = self.layout()?;
         let blocks = self.extent().len().div_ceil(BLOCK_BYTES);
-        (0..blocks).into_par_iter().try_for_each(|index| self.check_block(index))?;
+        (0..blocks).into_par_iter().try_for_each(|index| self.check_block(index, true))?;
         self.check_tail()?;
         Ok(Validated { view: *self, encoding, order, pattern })
     }
@@ -192,8 +189,12 @@ impl<'a> TensorView<'a> {
     }
 
     /// Rules of the rows that begin in block `index`. The rows of one strip lie together, so a block's rows reach into the next block at most by one strip.
-    fn check_block(&self, index: usize) -> Result<()> {
-        let Layout::Known { encoding, order, pattern } = self.tensor().layout else { return Ok(()) };
+    /// Without `decodable`, only what does not depend on the encoding of trits.
+    fn check_block(&self, index: usize, decodable: bool) -> Result<()> {
+        let (encoding, order, pattern) = match self.layout() {
+            Err(_) if !decodable => return Ok(()),
+            layout => layout?,
+        };
         let (data, (rows, cols)) = (self.data(), self.tensor().matrix());
         let (start, end) = (index * BLOCK_BYTES, ((index + 1) * BLOCK_BYTES).min(data.len()));
         if start >= end {
@@ -201,6 +202,9 @@ impl<'a> TensorView<'a> {
         }
         if !encoding.is_ternary() {
             return encoding::check_values(encoding, &data[start..end]).map_err(|e| self.value_offence(&e, start));
+        }
+        if !decodable {
+            return Ok(());
         }
         let strip = encoding::strip(encoding, order, cols as usize, pattern);
         let strips = start.div_ceil(strip.bytes)..end.div_ceil(strip.bytes);
@@ -217,7 +221,7 @@ impl<'a> TensorView<'a> {
     /// Padding before the scales, and the scales.
     fn check_tail(&self) -> Result<()> {
         let t = self.tensor();
-        if t.scale_count == 0 {
+        if t.scale_count == 0 || self.layout().is_err() {
             return Ok(());
         }
         let padding = &self.extent()[t.data_bytes as usize..t.scales_offset() as usize];
@@ -230,7 +234,7 @@ impl<'a> TensorView<'a> {
     /// Decodes everything and compares with the record (SBNC-R076, R077).
     fn check_content(&self) -> Result<()> {
         let t = self.tensor();
-        let Layout::Known { encoding, order, pattern } = t.layout else { return Ok(()) };
+        let (encoding, order, pattern) = self.layout()?;
         if !encoding.is_ternary() {
             // Floats: the record's two digests are equal. Int8: data and scales with no padding between.
             if encoding == Encoding::I8 {

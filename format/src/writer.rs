@@ -12,18 +12,17 @@
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use bytemuck::Zeroable;
-
 use crate::atomic::AtomicFile;
 use crate::digest::Digest;
-use crate::encoding::{Encoding, Order, Pattern, data_bytes};
 use crate::error::{FormatError, rule};
 use crate::frame;
-use crate::header::{REQUIRED, root_of, section};
-use crate::limits::{MAGIC, MAJOR, PREFIX_BYTES, RECORD_BYTES, SECTION_ALIGN, SECTION_ENTRY_BYTES, TENSOR_ALIGN, up};
+use crate::header::{root_of, section};
+use crate::limits::{MAX_BYTES, PREFIX_BYTES, RECORD_BYTES, TENSOR_ALIGN, up};
 use crate::manifest::{Codec, FileEntry, Manifest};
-use crate::record::{self, ORDER_VERSION, Role, stored_bytes};
-use crate::wire::{Prefix, Record, SectionEntry, U16, U32, U64, bytes_of};
+pub use crate::plan::TensorSpec;
+use crate::plan::{Planned, header_bytes, plan_records, plan_sections, section_entry};
+use crate::record;
+use crate::wire::{Record, U64};
 
 /// Compression of carried files: they are small, read once and downloaded often.
 const FILE_LEVEL: i32 = 19;
@@ -38,7 +37,7 @@ pub enum WriteError {
     #[error("{}: cannot {doing}: {source}", path.display())]
     Io {
         /// What was being done.
-        doing: &'static str,
+        doing: String,
         /// To which file.
         path: PathBuf,
         /// Why not.
@@ -55,23 +54,6 @@ pub enum WriteError {
         /// What does not fit.
         what: String,
     },
-}
-
-/// A tensor that will be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorSpec {
-    /// Its name in the source.
-    pub name: String,
-    /// What it is for.
-    pub role: Role,
-    /// Dimensions, outermost first.
-    pub shape: Vec<u64>,
-    /// How values are stored.
-    pub encoding: Encoding,
-    /// In which order.
-    pub order: Order,
-    /// The declared sparsity.
-    pub pattern: Pattern,
 }
 
 /// A file to be carried, ready to be stored.
@@ -121,6 +103,7 @@ pub struct Writer {
     specs: Vec<TensorSpec>,
     names: Vec<u8>,
     manifest_bytes: usize,
+    files: Vec<FileEntry>,
     files_digest: Digest,
     next: usize,
 }
@@ -141,13 +124,6 @@ struct Output {
     position: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Planned {
-    kind: u32,
-    offset: u64,
-    bytes: u64,
-}
-
 impl Writer {
     /// Plans the whole file and creates its temporary form beside `target`, with room reserved on the disk. `manifest` may still change
     /// its values until [`seal`](Self::seal), but not its length.
@@ -162,7 +138,7 @@ impl Writer {
         let mut writer = Self::plan(output, specs, manifest, carried)?;
         if let Some(file) = &writer.output.file {
             let bytes = writer.file_bytes();
-            file.reserve(bytes).map_err(io_error("reserve room for the output", target))?;
+            file.reserve(bytes).map_err(io_error(&format!("reserve {bytes} bytes for the output"), target))?;
         }
         if let Some(files) = writer.planned(section::FILES) {
             writer.output.seek(files.offset)?;
@@ -187,6 +163,10 @@ impl Writer {
         // The reader's own checks, on records whose digests are still zero.
         record::parse(bytemuck::cast_slice(&records), &names, payload_bytes, false)?;
         let manifest_bytes = manifest.to_bytes()?.len();
+        if !carried.iter().map(|c| &c.entry).eq(&manifest.files) {
+            let what = "the manifest lists other files than those given".to_owned();
+            return Err(WriteError::Misuse { tensor: "(files)".to_owned(), what });
+        }
         let mut files = blake3::Hasher::new();
         carried.iter().for_each(|c| {
             files.update(&c.stored);
@@ -199,7 +179,13 @@ impl Writer {
         ];
         let sections = plan_sections(&lengths, payload_bytes);
         let files_digest = files.finalize().into();
-        Ok(Self { output, sections, records, specs, names, manifest_bytes, files_digest, next: 0 })
+        let files = manifest.files.clone();
+        let writer = Self { output, sections, records, specs, names, manifest_bytes, files, files_digest, next: 0 };
+        if writer.file_bytes() > MAX_BYTES {
+            let found = writer.file_bytes().to_string();
+            return Err(FormatError::invalid(rule::FILE_BYTES, "file", "at most 2^42 bytes", found).into());
+        }
+        Ok(writer)
     }
 
     /// Length of the whole file.
@@ -211,7 +197,7 @@ impl Writer {
         self.sections.iter().find(|s| s.kind == kind).copied()
     }
 
-    /// Begins the next tensor of the plan.
+    /// Begins the next tensor of the plan: the first that was not finished.
     pub fn tensor(&mut self) -> Result<TensorWriter<'_>, WriteError> {
         let index = self.next;
         if index == self.specs.len() {
@@ -220,7 +206,6 @@ impl Writer {
                 what: "the plan has no more tensors".to_owned(),
             });
         }
-        self.next += 1;
         let payload = self.planned(section::PAYLOAD).map_or(0, |s| s.offset);
         self.output.seek(payload + self.records[index].offset.get())?;
         Ok(TensorWriter { writer: self, index, written: 0, stored: blake3::Hasher::new() })
@@ -231,6 +216,10 @@ impl Writer {
         if let Some(missing) = self.specs.get(self.next) {
             let what = "was planned and never written".to_owned();
             return Err(WriteError::Misuse { tensor: missing.name.clone(), what });
+        }
+        if manifest.files != self.files {
+            let what = "the manifest lists other files than were planned".to_owned();
+            return Err(WriteError::Misuse { tensor: "(files)".to_owned(), what });
         }
         let manifest = manifest.to_bytes()?;
         if manifest.len() != self.manifest_bytes {
@@ -274,6 +263,13 @@ impl Sealed {
     /// Names and content digests of all tensors.
     pub fn tensors(&self) -> &[(String, Digest)] {
         &self.tensors
+    }
+
+    /// Begins to make the bytes durable and waits for it. [`commit`](Self::commit) does so too; calling this on another thread while the file is
+    /// checked saves the wait.
+    pub fn sync(&self) -> Result<(), WriteError> {
+        let Some(file) = &self.output.file else { return Ok(()) };
+        file.sync().map_err(io_error("make the output durable", &self.output.target))
     }
 
     /// Makes the file durable and gives it its name.
@@ -335,6 +331,7 @@ impl TensorWriter<'_> {
         record.stored_digest = stored.0;
         record.content_digest = digest.0;
         record.non_zero = U64::from(non_zero);
+        self.writer.next += 1;
         Ok(())
     }
 
@@ -384,99 +381,7 @@ impl Output {
     }
 }
 
-fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WriteError + use<> {
-    let path = path.to_owned();
+fn io_error(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> WriteError + use<> {
+    let (doing, path) = (doing.to_owned(), path.to_owned());
     move |source| WriteError::Io { doing, path, source }
-}
-
-fn plan_records(specs: &[TensorSpec]) -> Result<(Vec<Record>, Vec<u8>), WriteError> {
-    let (mut records, mut names, mut end) = (Vec::with_capacity(specs.len()), Vec::new(), 0u64);
-    for spec in specs {
-        let invalid = |rule, expected: &str| {
-            FormatError::invalid(rule, &format!("tensor '{}'", spec.name), expected, format!("{:?}", spec.shape))
-        };
-        if spec.shape.is_empty() || spec.shape.len() > 4 || spec.shape.iter().product::<u64>() == 0 {
-            return Err(invalid(rule::SHAPE, "1 to 4 dimensions of at least 1").into());
-        }
-        let cols = spec.shape[spec.shape.len() - 1];
-        let rows = spec.shape.iter().product::<u64>() / cols;
-        let data = data_bytes(spec.encoding, spec.order, rows, cols, spec.pattern)
-            .ok_or_else(|| invalid(rule::PATTERN_OF_ENCODING, "a shape and pattern that the encoding can hold"))?;
-        let scales = if spec.encoding.is_ternary() || spec.encoding == Encoding::I8 { rows } else { 0 };
-        let (n, m) = spec.pattern.ids();
-        let mut shape = [U64::zeroed(); 4];
-        for (to, &from) in shape.iter_mut().zip(&spec.shape) {
-            *to = U64::from(from);
-        }
-        let offset = up(end, TENSOR_ALIGN);
-        let stored = stored_bytes(data, scales);
-        end = offset + stored;
-        records.push(Record {
-            name_offset: U32::from(names.len() as u32),
-            name_bytes: U32::from(spec.name.len() as u32),
-            role: U16::from(spec.role.id()),
-            encoding: U16::from(spec.encoding.id()),
-            order: U16::from(spec.order.id()),
-            order_version: U16::from(ORDER_VERSION),
-            n,
-            m,
-            group_axis: u8::from(m != 0),
-            rank: spec.shape.len() as u8,
-            reserved: U32::zeroed(),
-            shape,
-            offset: U64::from(offset),
-            stored_bytes: U64::from(stored),
-            data_bytes: U64::from(data),
-            scale_count: U64::from(scales),
-            non_zero: U64::zeroed(),
-            stored_digest: [0; 32],
-            content_digest: [0; 32],
-        });
-        names.extend_from_slice(spec.name.as_bytes());
-    }
-    Ok((records, names))
-}
-
-fn plan_sections(lengths: &[(u32, usize)], payload_bytes: u64) -> Vec<Planned> {
-    let present = lengths.iter().filter(|(_, bytes)| *bytes > 0).map(|&(kind, bytes)| (kind, bytes as u64));
-    let all: Vec<_> = present.chain([(section::PAYLOAD, payload_bytes)]).collect();
-    let mut end = (PREFIX_BYTES + all.len() * SECTION_ENTRY_BYTES) as u64;
-    all.into_iter()
-        .map(|(kind, bytes)| {
-            let offset = up(end, SECTION_ALIGN);
-            end = offset + bytes;
-            Planned { kind, offset, bytes }
-        })
-        .collect()
-}
-
-fn section_entry(planned: Planned, digest: Digest) -> SectionEntry {
-    SectionEntry {
-        kind: U32::from(planned.kind),
-        flags: U32::from(if planned.kind == section::FILES { 0 } else { REQUIRED }),
-        offset: U64::from(planned.offset),
-        bytes: U64::from(planned.bytes),
-        reserved: U64::zeroed(),
-        digest: digest.0,
-    }
-}
-
-/// The header with an empty slot for the root digest.
-fn header_bytes(entries: &[SectionEntry], file_bytes: u64) -> Vec<u8> {
-    let bytes = PREFIX_BYTES + entries.len() * SECTION_ENTRY_BYTES;
-    let prefix = Prefix {
-        magic: MAGIC,
-        major: U16::from(MAJOR),
-        minor: U16::zeroed(),
-        header_bytes: U32::from(bytes as u32),
-        file_bytes: U64::from(file_bytes),
-        compatible: U64::zeroed(),
-        inspect_only: U64::zeroed(),
-        incompatible: U64::zeroed(),
-        section_count: U32::from(entries.len() as u32),
-        reserved_a: U32::zeroed(),
-        reserved_b: U64::zeroed(),
-        root: [0; 32],
-    };
-    [bytes_of(&prefix), bytemuck::cast_slice(entries)].concat()
 }

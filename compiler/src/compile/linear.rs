@@ -18,8 +18,8 @@ use crate::family::{Planned, ScaleRule, Source};
 use crate::quantize::{self, Latent, Nm, PartScale, Stats, Ternariser, part_scale};
 use crate::report::{PartReport, TensorReport};
 
-/// Trits that are held at a time.
-const BATCH_TRITS: usize = 16 << 20;
+/// Trits of a batch; two are held at a time.
+const BATCH_TRITS: usize = 4 << 20;
 /// Trits of a run: with its source, its codes and its bytes it fits a second-level cache.
 const RUN_TRITS: usize = 64 << 10;
 
@@ -39,33 +39,39 @@ pub(super) fn write(
     let batch_rows = whole_strips(BATCH_TRITS, strip, cols).min(rows.next_multiple_of(strip.rows));
     let run_rows = whole_strips(RUN_TRITS, strip, cols);
 
-    let mut trits = vec![0i8; batch_rows.min(rows) * cols];
-    let mut stored = vec![0u8; batch_rows / strip.rows * strip.bytes];
-    let mut scales = vec![0f32; rows];
     let mut content = ContentHasher::default();
-    let mut first = 0;
-    while first < rows {
-        crate::interrupt::check()?;
-        let here = batch_rows.min(rows - first);
-        let trits = &mut trits[..here * cols];
-        let stored = &mut stored[..here.div_ceil(strip.rows) * strip.bytes];
-        trits
+    let mut scales = vec![0f32; rows];
+    let make = |batch: &mut Batch, scales: &mut [f32]| {
+        batch
+            .trits
             .par_chunks_mut(run_rows * cols)
-            .zip(stored.par_chunks_mut(run_rows / strip.rows * strip.bytes))
-            .zip(scales[first..first + here].par_chunks_mut(run_rows))
+            .zip(batch.stored.par_chunks_mut(run_rows / strip.rows * strip.bytes))
+            .zip(scales.par_chunks_mut(run_rows))
             .enumerate()
             .try_for_each(|(i, ((trits, stored), scales))| {
-                let first = first + i * run_rows;
+                let first = batch.first + i * run_rows;
                 trits_of.rows(first..first + scales.len(), cols, trits, scales)?;
                 if trits_of.are_claimed() {
                     check_claim(chosen, first, cols, trits)?;
                 }
                 encode(chosen, first, cols, trits, stored)
-            })?;
-        content.update(trits);
-        tensor.write(stored)?;
-        first += here;
+            })
+    };
+    let mut emit = |batch: &Batch| {
+        content.update(&batch.trits);
+        tensor.write(&batch.stored)
+    };
+    // While one batch is hashed and written, which one thread does most of, the next is made.
+    let (mut done, mut next) = (Batch::default(), Batch::default());
+    for (i, scales) in scales.chunks_mut(batch_rows).enumerate() {
+        crate::interrupt::check()?;
+        next.resize(i * batch_rows, scales.len() * cols, scales.len().div_ceil(strip.rows) * strip.bytes);
+        let (emitted, made) = rayon::join(|| emit(&done), || make(&mut next, scales));
+        emitted?;
+        made?;
+        std::mem::swap(&mut done, &mut next);
     }
+    emit(&done)?;
 
     let scale_bytes: Vec<u8> = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
     let content = content.finish(&scale_bytes);
@@ -80,6 +86,22 @@ pub(super) fn write(
         parts,
         ..super::summary::tensor(planned, entry, chosen)
     })
+}
+
+/// Some rows on their way to the file.
+#[derive(Default)]
+struct Batch {
+    first: usize,
+    trits: Vec<i8>,
+    stored: Vec<u8>,
+}
+
+impl Batch {
+    fn resize(&mut self, first: usize, trits: usize, stored: usize) {
+        self.first = first;
+        self.trits.resize(trits, 0);
+        self.stored.resize(stored, 0);
+    }
 }
 
 /// The number of rows with about `trits` trits, in whole strips, at least one.

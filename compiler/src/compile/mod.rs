@@ -92,7 +92,14 @@ pub fn compile(input: &Input, output: &Path, options: &Options, conduct: &Conduc
     let writer = Writer::create(output, plan.specs()?, &plan.manifest, &plan.carried)?;
     let bytes = writer.file_bytes();
     let (sealed, tensors) = plan.write(writer, conduct)?;
-    let content = check(&sealed)?;
+    // The disk works while the file is checked.
+    let (content, synced) = std::thread::scope(|scope| {
+        let syncing = scope.spawn(|| sealed.sync());
+        let content = check(&sealed);
+        (content, syncing.join())
+    });
+    let content = content?;
+    synced.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     let report = summary::report(&plan, output, &sealed, content, bytes, tensors)?;
     crate::interrupt::check()?;
     let root = sealed.commit()?;

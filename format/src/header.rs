@@ -94,7 +94,7 @@ impl Header {
         })
     }
 
-    /// The section of a kind that [`check_sections`] found to be present, or `None` for one that may be absent.
+    /// The section of a kind that `check_sections` found to be present, or `None` for one that may be absent.
     pub fn section(&self, kind: u32) -> Option<&Section> {
         self.sections.iter().find(|s| s.kind == kind)
     }

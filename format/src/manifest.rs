@@ -1,6 +1,6 @@
 //! The manifest: one canonical JSON object that says what model a file holds, where it came from and which files it carries.
 //!
-//! This module holds the typed form and its checks (SPEC §7, §8); the canonical text form is in [`canonical`](crate::canonical).
+//! This module holds the typed form and its checks (SPEC §7, §8); the canonical text form is in the module `canonical`.
 //! It does not know how the manifest is stored, nor which tensors exist.
 
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -25,20 +25,26 @@ struct Work {
 }
 
 impl Work {
-    fn get() -> &'static Self {
-        static WORK: OnceLock<Work> = OnceLock::new();
-        WORK.get_or_init(|| {
-            // Building the binary must not count as compiling.
-            sbnc();
-            let folder = folder();
-            synthetic(&folder.path().join("in.safetensors"), 8, 2560, 5120);
-            let mut work = Self { folder, time: Duration::ZERO };
-            let started = Instant::now();
-            finish(&mut work.line("compile IN -o whole.sbnc", work.folder.path())).expect_code(0);
-            work.time = started.elapsed();
-            finish(&mut work.line("pack WHOLE -o whole.sbncz --level 3", work.folder.path())).expect_code(0);
-            work
-        })
+    /// Kept while a test has it, and made again for one that comes later: what a static held would stay on the disk.
+    fn get() -> Arc<Self> {
+        static WORK: Mutex<Weak<Work>> = Mutex::new(Weak::new());
+        let mut shared = WORK.lock().unwrap_or_else(PoisonError::into_inner);
+        let work = shared.upgrade().unwrap_or_else(|| Arc::new(Self::make()));
+        *shared = Arc::downgrade(&work);
+        work
+    }
+
+    fn make() -> Self {
+        // Building the binary must not count as compiling.
+        sbnc();
+        let folder = folder();
+        synthetic(&folder.path().join("in.safetensors"), 8, 2560, 5120);
+        let mut work = Self { folder, time: Duration::ZERO };
+        let started = Instant::now();
+        finish(&mut work.line("compile IN -o whole.sbnc", work.folder.path())).expect_code(0);
+        work.time = started.elapsed();
+        finish(&mut work.line("pack WHOLE -o whole.sbncz --level 3", work.folder.path())).expect_code(0);
+        work
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -93,7 +93,8 @@ fn test() -> Result {
 fn spec() -> Result {
     let python = |arguments: &[&str]| run(Command::new("python3").args(arguments));
     python(&["spec/vectors/generate.py", "--check"])?;
-    python(&["spec/test_reader.py"])
+    python(&["spec/test_reader.py"])?;
+    python(&["spec/test_refusals.py"])
 }
 
 /// `unsafe` stays where ARCHITECTURE.md says: the map, the kernels of one architecture or device, and the C interface.

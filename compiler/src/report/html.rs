@@ -1,6 +1,6 @@
 //! The report as one HTML page that needs nothing but itself: no network, no fonts, and no script except to filter the tables.
 //!
-//! Names and notes come from the input. They reach the page only through [`Html`], and the page forbids itself to load anything.
+//! Names and notes come from the input. They reach the page only through `Html`, and the page forbids itself to load anything.
 
 use super::plots::{self, Detail};
 use super::tally::{Tally, Totals};

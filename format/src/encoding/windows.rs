@@ -7,7 +7,7 @@
 //! window 2                         └─────┘       covers it and still has room
 //! ```
 //!
-//! This module turns rows into expanded rows and back. How expanded rows are stored is the business of [`fragments`](super::fragments).
+//! This module turns rows into expanded rows and back. How expanded rows are stored is the business of the module `fragments`.
 
 use super::{Illegal, Offence, Pattern, t2};
 use crate::error::rule;

@@ -49,6 +49,12 @@ pub struct Validated<'a> {
 }
 
 impl<'a> Validated<'a> {
+    /// A tensor that was validated before: for [`Sbnc::proven`] alone.
+    pub(crate) fn proven(view: TensorView<'a>) -> Option<Self> {
+        let (encoding, order, pattern) = view.layout().ok()?;
+        Some(Self { view, encoding, order, pattern })
+    }
+
     /// The tensor's record.
     pub fn tensor(&self) -> &'a Tensor {
         self.view.tensor()

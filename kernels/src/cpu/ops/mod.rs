@@ -1,0 +1,39 @@
+//! What a decoder does between its linear layers.
+//!
+//! Rows of `x` are tokens. All arithmetic is f32 (f64 where noted); keys and values are kept in 16 bits.
+
+mod attention;
+mod dense;
+mod elementwise;
+mod norm;
+mod rotary;
+
+pub use attention::{Cache, Heads, Segment};
+pub use elementwise::Activation;
+pub use rotary::{Pairing, Rotation};
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Half {
+    /// binary16: more precision.
+    #[default]
+    F16,
+    /// The upper half of binary32: more range.
+    Bf16,
+}
+
+impl Half {
+    fn pack(self, value: f32) -> u16 {
+        match self {
+            Self::F16 => half::f16::from_f32(value).to_bits(),
+            Self::Bf16 => half::bf16::from_f32(value).to_bits(),
+        }
+    }
+
+    fn unpack(self, bits: u16) -> f32 {
+        match self {
+            Self::F16 => half::f16::from_bits(bits).to_f32(),
+            Self::Bf16 => half::bf16::from_bits(bits).to_f32(),
+        }
+    }
+}

@@ -17,6 +17,9 @@ pub mod ops;
 mod platform;
 mod pool;
 pub mod portable;
+mod simd;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
 
 pub use activations::{Activations, Rule};
 pub use linear::{Linear, Output};

@@ -1,7 +1,7 @@
 //! What a decoder does between its linear layers.
 //!
 //! Rows of `x` are tokens. All arithmetic is f32 (f64 where noted); keys and values are kept in 16 bits. Every operation is written once with the vectors of
-//! [`super::simd`], and compared with its counterpart in [`plain`]. Little work stays on the calling thread: waking the others takes longer than a short row.
+//! `simd`, and compared with its counterpart in [`plain`]. Little work stays on the calling thread: waking the others takes longer than a short row.
 
 mod attention;
 mod dense;

@@ -1,6 +1,5 @@
 //! The reference: what every other kernel must compute, in the plainest way.
 
-use sbnc_format::encoding::decode_batches;
 use sbnc_format::{Encoding, Validated};
 
 /// Smallest magnitude that activations are scaled by.
@@ -37,8 +36,7 @@ pub fn sums(weight: &Validated<'_>, x: &Activations) -> Option<Vec<i32>> {
         return None;
     }
     let mut sums = Vec::with_capacity(rows);
-    let layout = (weight.encoding(), weight.order(), weight.pattern());
-    let decoded = decode_batches(layout.0, layout.1, layout.2, weight.data(), (rows, cols), |_, trits| {
+    let decoded = weight.packing().decode_batches(weight.data(), (rows, cols), |_, trits| {
         for row in trits.chunks_exact(cols) {
             sums.push(row.iter().zip(&x.values).map(|(&t, &v)| i32::from(t) * i32::from(v)).sum());
         }

@@ -11,6 +11,7 @@
 //! knows of models: the runtime decides what is computed, and allocates everything before it begins.
 
 mod activations;
+mod ceiling;
 mod gemv;
 mod linear;
 mod matrix;

@@ -17,6 +17,8 @@ mod fragments;
 mod fragments_check;
 #[cfg(target_arch = "x86_64")]
 mod fragments_check_x86;
+#[cfg(target_arch = "x86_64")]
+mod fragments_x86;
 mod nm6b;
 mod packing;
 mod pattern;

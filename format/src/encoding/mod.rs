@@ -25,6 +25,8 @@ mod pattern;
 mod simd;
 mod t2;
 mod t5;
+#[cfg(target_arch = "x86_64")]
+mod t5_x86;
 mod values;
 pub mod windows;
 

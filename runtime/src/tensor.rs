@@ -57,7 +57,8 @@ impl Weight {
 
     /// The matrix of plain numbers, as kernels take it.
     pub(crate) fn dense<'a>(&'a self, file: &'a File) -> Dense<'a> {
-        dense(&self.validated(file), &self.scales).expect("what is dense is asked before, and where tensors lie is checked")
+        dense(&self.validated(file), &self.scales)
+            .expect("what is dense is asked before, and where tensors lie is checked")
     }
 
     fn validated<'a>(&self, file: &'a File) -> Validated<'a> {
@@ -102,7 +103,7 @@ fn dense<'a>(valid: &Validated<'a>, scales: &'a [f32]) -> Option<Dense<'a>> {
 /// The encoding of a tensor, without checking it.
 pub(crate) fn encoding(file: &File, name: &str) -> Option<Encoding> {
     match file.tensor(name)?.tensor().layout {
-        Layout::Known { encoding, .. } => Some(encoding),
+        Layout::Known(packing) => Some(packing.encoding),
         Layout::Opaque { .. } => None,
     }
 }

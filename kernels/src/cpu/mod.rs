@@ -11,6 +11,8 @@
 //! knows of models: the runtime decides what is computed, and allocates everything before it begins.
 
 mod activations;
+mod ceiling;
+mod gemv;
 mod linear;
 mod matrix;
 pub mod ops;
@@ -18,6 +20,8 @@ mod platform;
 mod pool;
 pub mod portable;
 mod simd;
+#[cfg(test)]
+mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
@@ -31,12 +35,13 @@ pub use pool::Pool;
 pub struct Cpu {
     platform: Platform,
     pool: Pool,
+    scratch: gemv::Scratch,
 }
 
 impl Cpu {
     /// Kernels for `platform` on `threads` threads.
     pub fn new(platform: Platform, threads: usize) -> std::io::Result<Self> {
-        Ok(Self { platform, pool: Pool::new(threads)? })
+        Ok(Self { platform, pool: Pool::new(threads)?, scratch: gemv::Scratch::default() })
     }
 
     /// The instructions in use.

@@ -1,6 +1,6 @@
 //! What a decoder does between its linear layers.
 //!
-//! Rows of `x` are tokens. All arithmetic is f32 (f64 where noted); keys and values are kept in 16 bits. Every operation is written once with the vectors of
+//! Rows of `x` are tokens. All arithmetic is f32 (f64 where noted); keys and values are kept in 16 bits ([`WideCache`] keeps 32). Every operation is written once with the vectors of
 //! `simd`, and compared with its counterpart in [`plain`]. Little work stays on the calling thread: waking the others takes longer than a short row.
 
 mod attention;
@@ -11,10 +11,12 @@ pub mod plain;
 mod rotary;
 mod rows;
 mod scratch;
+mod wide;
 
 pub use attention::{Cache, Heads, Segment};
 pub use elementwise::Activation;
 pub use rotary::{Pairing, Rotation};
+pub use wide::WideCache;
 
 /// How keys and values are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -26,6 +26,8 @@ use super::Platform;
 pub(crate) trait Simd<const N: usize>: Copy {
     /// `N` lanes.
     type F: Copy;
+    /// As many lanes of f64.
+    type D: Copy;
     /// Whether there are 32 registers rather than 16: kernels choose their tiles by it.
     const MANY_REGISTERS: bool;
 
@@ -60,6 +62,12 @@ pub(crate) trait Simd<const N: usize>: Copy {
     fn where_le(self, a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F;
     /// The totals of four vectors.
     fn sums(self, v: [Self::F; 4]) -> [f32; 4];
+    /// `sum + v`, in f64.
+    fn add_wide(self, sum: Self::D, v: Self::F) -> Self::D;
+    /// `sum + v²`, in f64, where the square is exact.
+    fn add_squares(self, sum: Self::D, v: Self::F) -> Self::D;
+    fn load_wide(self, from: &[f64; N]) -> Self::D;
+    fn store_wide(self, v: Self::D, to: &mut [f64; N]);
     /// The largest lane.
     fn largest(self, v: Self::F) -> f32;
     /// Asks for the cache line of an address, which need not be valid.
@@ -143,7 +151,7 @@ macro_rules! stored {
 }
 
 stored! {
-    f32, 0.0, load;
+    f32, 0.0, load, store;
     f16, f16::ZERO, widen_f16, narrow_f16;
     bf16, bf16::ZERO, widen_bf16, narrow_bf16;
     i8, 0, widen_i8;

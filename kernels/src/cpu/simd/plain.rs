@@ -27,6 +27,7 @@ fn widen(half: f16) -> f32 {
 
 impl Simd<N> for Plain {
     type F = [f32; N];
+    type D = [f64; N];
     const MANY_REGISTERS: bool = false;
 
     #[inline(always)]
@@ -138,6 +139,26 @@ impl Simd<N> for Plain {
             let [a, b, c, d]: [f32; 4] = std::array::from_fn(|i| v[i] + v[i + 4]);
             (a + c) + (b + d)
         })
+    }
+
+    #[inline(always)]
+    fn add_wide(self, sum: [f64; N], v: [f32; N]) -> [f64; N] {
+        std::array::from_fn(|i| sum[i] + f64::from(v[i]))
+    }
+
+    #[inline(always)]
+    fn add_squares(self, sum: [f64; N], v: [f32; N]) -> [f64; N] {
+        std::array::from_fn(|i| sum[i] + f64::from(v[i]) * f64::from(v[i]))
+    }
+
+    #[inline(always)]
+    fn load_wide(self, from: &[f64; N]) -> [f64; N] {
+        *from
+    }
+
+    #[inline(always)]
+    fn store_wide(self, v: [f64; N], to: &mut [f64; N]) {
+        *to = v;
     }
 
     #[inline(always)]

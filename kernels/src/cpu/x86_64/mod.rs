@@ -1,5 +1,6 @@
-//! Kernels for 64-bit x86.
+//! Kernels for x86-64.
 
+pub(crate) mod avx512;
 mod simd_avx2;
 mod simd_avx512;
 

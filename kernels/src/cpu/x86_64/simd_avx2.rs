@@ -34,6 +34,7 @@ impl Avx2 {
 
 impl Simd<N> for Avx2 {
     type F = __m256;
+    type D = [__m256d; 2];
     const MANY_REGISTERS: bool = false;
 
     methods! {"avx2,fma,f16c,bmi2":
@@ -131,6 +132,31 @@ impl Simd<N> for Avx2 {
             // SAFETY: the array has the 16 bytes that are written.
             unsafe { _mm_storeu_ps(totals.as_mut_ptr(), sums) }
             totals
+        }
+        fn add_wide(sum: [__m256d; 2], v: __m256) -> [__m256d; 2] {
+            let low = _mm256_cvtps_pd(_mm256_castps256_ps128(v));
+            let high = _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(v));
+            [_mm256_add_pd(sum[0], low), _mm256_add_pd(sum[1], high)]
+        }
+        fn add_squares(sum: [__m256d; 2], v: __m256) -> [__m256d; 2] {
+            let low = _mm256_cvtps_pd(_mm256_castps256_ps128(v));
+            let high = _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(v));
+            // Fused or not is the same: the squares have at most 48 bits.
+            [_mm256_fmadd_pd(low, low, sum[0]), _mm256_fmadd_pd(high, high, sum[1])]
+        }
+        fn load_wide(from: &[f64; N]) -> [__m256d; 2] {
+            let [low, high] = [from[..N / 2].as_ptr(), from[N / 2..].as_ptr()];
+            // SAFETY: the first half of the array has the 32 bytes that are read.
+            let low = unsafe { _mm256_loadu_pd(low) };
+            // SAFETY: the second half has as many.
+            [low, unsafe { _mm256_loadu_pd(high) }]
+        }
+        fn store_wide(v: [__m256d; 2], to: &mut [f64; N]) {
+            let (low, high) = to.split_at_mut(N / 2);
+            // SAFETY: the first half of the array has the 32 bytes that are written.
+            unsafe { _mm256_storeu_pd(low.as_mut_ptr(), v[0]) };
+            // SAFETY: the second half has as many.
+            unsafe { _mm256_storeu_pd(high.as_mut_ptr(), v[1]) }
         }
         fn largest(v: __m256) -> f32 {
             let four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));

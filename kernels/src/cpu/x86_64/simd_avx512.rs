@@ -34,6 +34,7 @@ impl Avx512 {
 
 impl Simd<N> for Avx512 {
     type F = __m512;
+    type D = [__m512d; 2];
     const MANY_REGISTERS: bool = true;
 
     methods! {"avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2":
@@ -129,6 +130,31 @@ impl Simd<N> for Avx512 {
             // SAFETY: the array has the 16 bytes that are written.
             unsafe { _mm_storeu_ps(totals.as_mut_ptr(), sums) }
             totals
+        }
+        fn add_wide(sum: [__m512d; 2], v: __m512) -> [__m512d; 2] {
+            let low = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
+            let high = _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(v));
+            [_mm512_add_pd(sum[0], low), _mm512_add_pd(sum[1], high)]
+        }
+        fn add_squares(sum: [__m512d; 2], v: __m512) -> [__m512d; 2] {
+            let low = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
+            let high = _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(v));
+            // Fused or not is the same: the squares have at most 48 bits.
+            [_mm512_fmadd_pd(low, low, sum[0]), _mm512_fmadd_pd(high, high, sum[1])]
+        }
+        fn load_wide(from: &[f64; N]) -> [__m512d; 2] {
+            let [low, high] = [from[..N / 2].as_ptr(), from[N / 2..].as_ptr()];
+            // SAFETY: the first half of the array has the 64 bytes that are read.
+            let low = unsafe { _mm512_loadu_pd(low) };
+            // SAFETY: the second half has as many.
+            [low, unsafe { _mm512_loadu_pd(high) }]
+        }
+        fn store_wide(v: [__m512d; 2], to: &mut [f64; N]) {
+            let (low, high) = to.split_at_mut(N / 2);
+            // SAFETY: the first half of the array has the 64 bytes that are written.
+            unsafe { _mm512_storeu_pd(low.as_mut_ptr(), v[0]) };
+            // SAFETY: the second half has as many.
+            unsafe { _mm512_storeu_pd(high.as_mut_ptr(), v[1]) }
         }
         fn largest(v: __m512) -> f32 {
             _mm512_reduce_max_ps(v)

@@ -31,6 +31,9 @@ pub(crate) trait Simd<const N: usize>: Copy {
     /// Whether there are 32 registers rather than 16: kernels choose their tiles by it.
     const MANY_REGISTERS: bool;
 
+    /// Whether elements widen in an instruction or two. Where they do not, kernels widen them into memory first, in loops of their own.
+    const WIDENS_FAST: bool;
+
     fn splat(self, value: f32) -> Self::F;
     fn load(self, from: &[f32; N]) -> Self::F;
     fn store(self, v: Self::F, to: &mut [f32; N]);
@@ -60,6 +63,8 @@ pub(crate) trait Simd<const N: usize>: Copy {
     fn power(self, n: Self::F) -> Self::F;
     /// `yes` where `a ≤ b`, else `no` (also where one is not a number).
     fn where_le(self, a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F;
+    /// Rows of a square to its columns.
+    fn transpose(self, rows: [Self::F; N]) -> [Self::F; N];
     /// The totals of four vectors.
     fn sums(self, v: [Self::F; 4]) -> [f32; 4];
     /// `sum + v`, in f64.
@@ -125,6 +130,19 @@ impl Platform {
 pub(crate) trait Stored: Copy + Send + Sync + 'static {
     const ZERO: Self;
     fn widen<S: Simd<N>, const N: usize>(s: S, from: &[Self; N]) -> S::F;
+}
+
+/// Widens a slice into the front of another.
+#[inline(always)]
+pub(crate) fn widen<T: Stored, S: Simd<N>, const N: usize>(s: S, from: &[T], to: &mut [f32]) {
+    let (from, from_tail) = from.as_chunks::<N>();
+    let (chunks, rest) = to.split_at_mut(from.len() * N);
+    for (from, to) in from.iter().zip(chunks.as_chunks_mut::<N>().0) {
+        s.store(T::widen(s, from), to);
+    }
+    if !from_tail.is_empty() {
+        s.store_tail(s.widen_tail(from_tail), &mut rest[..from_tail.len()]);
+    }
 }
 
 /// Elements that keys and values are stored as.

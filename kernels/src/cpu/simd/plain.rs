@@ -29,6 +29,7 @@ impl Simd<N> for Plain {
     type F = [f32; N];
     type D = [f64; N];
     const MANY_REGISTERS: bool = false;
+    const WIDENS_FAST: bool = false;
 
     #[inline(always)]
     fn splat(self, value: f32) -> [f32; N] {
@@ -131,6 +132,11 @@ impl Simd<N> for Plain {
     #[inline(always)]
     fn where_le(self, a: [f32; N], b: [f32; N], yes: [f32; N], no: [f32; N]) -> [f32; N] {
         each(|i| if a[i] <= b[i] { yes[i] } else { no[i] })
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: [[f32; N]; N]) -> [[f32; N]; N] {
+        std::array::from_fn(|i| std::array::from_fn(|j| rows[j][i]))
     }
 
     #[inline(always)]

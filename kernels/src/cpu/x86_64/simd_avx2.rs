@@ -36,6 +36,7 @@ impl Simd<N> for Avx2 {
     type F = __m256;
     type D = [__m256d; 2];
     const MANY_REGISTERS: bool = false;
+    const WIDENS_FAST: bool = true;
 
     methods! {"avx2,fma,f16c,bmi2":
         fn splat(value: f32) -> __m256 {
@@ -120,6 +121,25 @@ impl Simd<N> for Avx2 {
         }
         fn where_le(a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
             _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LE_OQ>(a, b))
+        }
+        fn transpose(rows: [__m256; N]) -> [__m256; N] {
+            let mut quads = [_mm256_setzero_ps(); N];
+            for (rows, quads) in rows.as_chunks::<4>().0.iter().zip(quads.as_chunks_mut::<4>().0) {
+                let [a, b, c, d] = *rows;
+                let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+                let (ab_high, cd_high) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+                quads[0] = _mm256_shuffle_ps::<0x44>(ab, cd);
+                quads[1] = _mm256_shuffle_ps::<0xee>(ab, cd);
+                quads[2] = _mm256_shuffle_ps::<0x44>(ab_high, cd_high);
+                quads[3] = _mm256_shuffle_ps::<0xee>(ab_high, cd_high);
+            }
+            // Vector 4g + c holds column 4p + c of rows 4g to 4g + 3 in its part p of 128 bits.
+            let mut columns = [_mm256_setzero_ps(); N];
+            for c in 0..4 {
+                columns[c] = _mm256_permute2f128_ps::<0x20>(quads[c], quads[4 + c]);
+                columns[4 + c] = _mm256_permute2f128_ps::<0x31>(quads[c], quads[4 + c]);
+            }
+            columns
         }
         fn sums(v: [__m256; 4]) -> [f32; 4] {
             // Within every 128 bits: a0+a2 b0+b2 a1+a3 b1+b3, then a b c d; then both parts together.

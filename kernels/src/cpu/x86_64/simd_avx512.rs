@@ -36,6 +36,7 @@ impl Simd<N> for Avx512 {
     type F = __m512;
     type D = [__m512d; 2];
     const MANY_REGISTERS: bool = true;
+    const WIDENS_FAST: bool = true;
 
     methods! {"avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2":
         fn splat(value: f32) -> __m512 {
@@ -117,6 +118,31 @@ impl Simd<N> for Avx512 {
         }
         fn where_le(a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
             _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LE_OQ>(a, b), no, yes)
+        }
+        fn transpose(rows: [__m512; N]) -> [__m512; N] {
+            let mut quads = [_mm512_setzero_ps(); N];
+            for (rows, quads) in rows.as_chunks::<4>().0.iter().zip(quads.as_chunks_mut::<4>().0) {
+                let [a, b, c, d] = *rows;
+                let (ab, cd) = (_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d));
+                let (ab_high, cd_high) = (_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d));
+                quads[0] = _mm512_shuffle_ps::<0x44>(ab, cd);
+                quads[1] = _mm512_shuffle_ps::<0xee>(ab, cd);
+                quads[2] = _mm512_shuffle_ps::<0x44>(ab_high, cd_high);
+                quads[3] = _mm512_shuffle_ps::<0xee>(ab_high, cd_high);
+            }
+            // Vector 4g + c holds column 4p + c of rows 4g to 4g + 3 in its part p of 128 bits.
+            let mut columns = [_mm512_setzero_ps(); N];
+            for c in 0..4 {
+                let even = _mm512_shuffle_f32x4::<0x88>(quads[c], quads[4 + c]);
+                let odd = _mm512_shuffle_f32x4::<0xdd>(quads[c], quads[4 + c]);
+                let even_high = _mm512_shuffle_f32x4::<0x88>(quads[8 + c], quads[12 + c]);
+                let odd_high = _mm512_shuffle_f32x4::<0xdd>(quads[8 + c], quads[12 + c]);
+                columns[c] = _mm512_shuffle_f32x4::<0x88>(even, even_high);
+                columns[4 + c] = _mm512_shuffle_f32x4::<0x88>(odd, odd_high);
+                columns[8 + c] = _mm512_shuffle_f32x4::<0xdd>(even, even_high);
+                columns[12 + c] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_high);
+            }
+            columns
         }
         fn sums(v: [__m512; 4]) -> [f32; 4] {
             // Within every 128 bits: a0+a2 b0+b2 a1+a3 b1+b3, then a b c d; then the four parts together.

@@ -9,7 +9,7 @@ use half::{bf16, f16};
 
 use super::scratch::{self, take};
 use crate::cpu::pool::Shares;
-use crate::cpu::simd::{Kernel, Simd, Stored, widen};
+use crate::cpu::simd::{Kernel, Simd, Stored};
 use crate::cpu::{Cpu, Dense};
 
 /// Rows of a task where tokens are few.
@@ -63,7 +63,7 @@ impl Cpu {
                 out: Outputs { out: &out, rows, first },
             };
             if few {
-                return scratch::for_task(TALL * cols, |memory| self.platform.dispatch(Stream { block, memory }));
+                return self.platform.dispatch(Stream(block));
             }
             let stride = cols.min(PANEL_COLS).next_multiple_of(16);
             scratch::for_task(PANEL_ROWS * stride + 16, |memory| {
@@ -102,36 +102,25 @@ impl Outputs<'_> {
 }
 
 /// A kernel that reads the matrix once, for few tokens.
-struct Stream<'a, 'b, T> {
-    block: Block<'a, T>,
-    /// Room for some rows.
-    memory: &'b mut [f32],
-}
+struct Stream<'a, T>(Block<'a, T>);
 
-impl<T: Stored> Kernel for Stream<'_, '_, T> {
+impl<T: Stored> Kernel for Stream<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd<N>, const N: usize>(self, s: S) {
-        let Self { block: Block { weight, ahead, scales, cols, x, mut out }, memory } = self;
+        let Block { weight, ahead, scales, cols, x, mut out } = self.0;
         let at_a_time = if S::MANY_REGISTERS { 4 } else { 2 };
         for (i, rows) in weight.chunks(TALL * cols).enumerate() {
             let count = rows.len() / cols;
             // The next rows are asked for while these are in use.
             let next = ahead[i * TALL * cols..].get(TALL * cols..).unwrap_or(&[]);
-            if !S::WIDENS_FAST {
-                widen(s, rows, memory);
-            }
             for (group, x) in x.chunks(at_a_time * cols).enumerate() {
                 let next = if group == 0 { next } else { &[] };
                 let tokens = x.len() / cols;
                 let mut sums = [[0.0; TALL]; 4];
                 let sums = &mut sums[..tokens];
-                if S::WIDENS_FAST {
-                    dots(s, rows, x, cols, next, sums);
-                } else {
-                    dots(s, &memory[..rows.len()], x, cols, &[], sums);
-                }
+                dots(s, rows, x, cols, next, sums);
                 for (token, sums) in sums.iter().enumerate() {
                     let out = out.of(group * at_a_time + token, i * TALL, count);
                     out.copy_from_slice(&sums[..count]);

@@ -2,7 +2,7 @@
 
 use super::activations::Activations;
 use super::matrix::Matrix;
-use super::{Cpu, portable};
+use super::{Cpu, gemm, portable};
 
 /// A linear layer of a call: `out[token · stride + offset + row] = weight · x + bias`.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,11 @@ pub struct Output<'a> {
 impl Cpu {
     /// Computes some linear layers of the same inputs. Panics where shapes do not fit.
     pub fn linear(&self, layers: &[Linear<'_>], x: &Activations, out: &mut Output<'_>) {
+        if x.tokens() >= gemm::MIN_TOKENS
+            && let Some(kernel) = gemm::Kernel::of(self.platform)
+        {
+            return gemm::linear(&self.pool, kernel, layers, x, out);
+        }
         for layer in layers {
             let rows = layer.weight.rows;
             assert!(

@@ -11,12 +11,15 @@
 //! knows of models: the runtime decides what is computed, and allocates everything before it begins.
 
 mod activations;
+pub mod gemm;
 mod linear;
 mod matrix;
 pub mod ops;
 mod platform;
 mod pool;
 pub mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
 
 pub use activations::{Activations, Rule};
 pub use linear::{Linear, Output};

@@ -4,10 +4,10 @@ use super::kernel::{PANEL, SumLine};
 
 /// What belongs to the rows of a task.
 pub(crate) struct Rows<'a> {
-    scales: &'a [f32],
-    bias: Option<&'a [f32]>,
+    pub(crate) scales: &'a [f32],
+    pub(crate) bias: Option<&'a [f32]>,
     /// The scale of all rows, if they have one: then a division for each token is enough.
-    common: Option<f32>,
+    pub(crate) common: Option<f32>,
 }
 
 impl<'a> Rows<'a> {

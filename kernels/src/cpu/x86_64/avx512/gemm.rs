@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{load, load_sums, store_sums};
-use crate::cpu::gemm::{Line, Rows, Slab, SumLine, finish as finish_plain};
+use super::{load, load_floats, load_sums, store_floats, store_sums};
+use crate::cpu::gemm::{Line, PANEL, Rows, Slab, SumLine};
 
 /// Tokens of a tile at most.
 const TOKENS: usize = 6;
@@ -85,10 +85,14 @@ fn tile<const P: usize, const T: usize>(
             }
         }
     }
-    for (products, sums) in products.iter().zip(sums.chunks_exact_mut(slab.tokens())) {
-        for (&product, sums) in products.iter().zip(&mut sums[token..]) {
-            let sum = if add { _mm512_add_epi32(load_sums(&sums.0), product) } else { product };
-            store_sums(&mut sums.0, sum);
+    let tokens = slab.tokens();
+    for p in 0..P {
+        // Of a known length, so that products stay in registers.
+        let sums = &mut sums[p * tokens + token..][..T];
+        for t in 0..T {
+            let product = products[p][t];
+            let sum = if add { _mm512_add_epi32(load_sums(&sums[t].0), product) } else { product };
+            store_sums(&mut sums[t].0, sum);
         }
     }
 }
@@ -104,15 +108,36 @@ pub(crate) fn total(row: &[i8]) -> i32 {
     _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]))
 }
 
-/// Outputs of one token.
+/// Outputs of one token. The plain form of this is `gemm::finish`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub(crate) fn finish(
     rows: &Rows<'_>,
     sums: &[SumLine],
-    token: (usize, usize),
+    (token, tokens): (usize, usize),
     total: i32,
     scale: f32,
     out: &mut [f32],
 ) {
-    finish_plain(rows, sums, token, total, scale, out);
+    let (scale, total) = (_mm512_set1_pd(f64::from(scale)), _mm512_set1_epi32(total));
+    let common = rows.common.map(|common| _mm512_div_pd(_mm512_set1_pd(f64::from(common)), scale));
+    for (panel, (out, sums)) in out.chunks_mut(PANEL).zip(sums[token..].iter().step_by(tokens)).enumerate() {
+        let sums = _mm512_sub_epi32(load_sums(&sums.0), total);
+        let (low, high) = (_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64::<1>(sums));
+        let (low, high) = (_mm512_cvtepi32_pd(low), _mm512_cvtepi32_pd(high));
+        let factors = match common {
+            Some(common) => [common; 2],
+            None => {
+                let scales = load_floats(&rows.scales[panel * PANEL..][..out.len()]);
+                let halves = [_mm512_castps512_ps256(scales), _mm512_extractf32x8_ps::<1>(scales)];
+                [_mm512_div_pd(_mm512_cvtps_pd(halves[0]), scale), _mm512_div_pd(_mm512_cvtps_pd(halves[1]), scale)]
+            }
+        };
+        let low = _mm512_cvtpd_ps(_mm512_mul_pd(low, factors[0]));
+        let high = _mm512_cvtpd_ps(_mm512_mul_pd(high, factors[1]));
+        let mut outputs = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(low), high);
+        if let Some(bias) = rows.bias {
+            outputs = _mm512_add_ps(outputs, load_floats(&bias[panel * PANEL..][..out.len()]));
+        }
+        store_floats(out, outputs);
+    }
 }

@@ -54,3 +54,29 @@ pub(crate) fn store_sums(sums: &mut [i32; 16], vector: __m512i) {
     // SAFETY: 64 bytes are writable behind the reference; the store needs no alignment.
     unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), vector) }
 }
+
+/// Up to 16 numbers, zeros behind them.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn load_floats(values: &[f32]) -> __m512 {
+    // SAFETY: the mask lets only values of the slice be read; the load needs no alignment.
+    unsafe { _mm512_maskz_loadu_ps(first_of_16(values.len()), values.as_ptr()) }
+}
+
+/// Stores as many of 16 numbers as there is room for.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn store_floats(values: &mut [f32], vector: __m512) {
+    if let Some(values) = values.as_mut_array::<16>() {
+        // SAFETY: 64 bytes are writable behind the reference; the store needs no alignment. (Stores with a mask take longer.)
+        unsafe { _mm512_storeu_ps(values.as_mut_ptr(), vector) };
+        return;
+    }
+    // SAFETY: the mask lets only values of the slice be written; the store needs no alignment.
+    unsafe { _mm512_mask_storeu_ps(values.as_mut_ptr(), first_of_16(values.len()), vector) }
+}
+
+#[inline]
+fn first_of_16(count: usize) -> __mmask16 {
+    if count >= 16 { u16::MAX } else { (1 << count) - 1 }
+}

@@ -12,6 +12,7 @@
 
 mod activations;
 mod ceiling;
+pub mod gemm;
 mod gemv;
 mod linear;
 mod matrix;

@@ -69,6 +69,7 @@ impl Recipe {
             head: Encoding::F32,
             dense: Vec::new(),
             odd: Vec::new(),
+            missing: None,
             seed: 1,
         }
     }
@@ -100,6 +101,7 @@ impl Recipe {
             head: Encoding::Bf16,
             dense: Vec::new(),
             odd: Vec::new(),
+            missing: None,
             seed: 1,
         }
     }

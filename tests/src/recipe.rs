@@ -281,7 +281,7 @@ impl Random {
     /// A trit at this column, of which a pattern allows some.
     fn trit(&mut self, col: usize, pattern: Pattern) -> i8 {
         let (n, m) = if pattern.is_dense() { (1, 1) } else { (pattern.n(), pattern.m()) };
-        if col % m == 0 {
+        if col.is_multiple_of(m) {
             self.left = n;
         }
         let trit = [-1, 0, 1][(self.next() % 3) as usize];

@@ -88,7 +88,11 @@ fn print_latency(threads: usize) {
     let seconds: Vec<f64> = (0..50)
         .map(|_| {
             let started = Instant::now();
-            (0..CALLS).for_each(|_| cpu.pool().run(threads, &|task| { std::hint::black_box(task); }));
+            (0..CALLS).for_each(|_| {
+                cpu.pool().run(threads, &|task| {
+                    std::hint::black_box(task);
+                })
+            });
             started.elapsed().as_secs_f64() / CALLS as f64
         })
         .collect();

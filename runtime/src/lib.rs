@@ -9,4 +9,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod error;
 pub mod map;
+pub mod sampling;
+
+pub use error::{Error, Kind, Result};

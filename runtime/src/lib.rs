@@ -12,5 +12,6 @@
 pub mod error;
 pub mod map;
 pub mod sampling;
+pub mod text;
 
 pub use error::{Error, Kind, Result};

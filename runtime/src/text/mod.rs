@@ -10,6 +10,7 @@
 //! What is not supported is said when a tokenizer is loaded; token ids work without one.
 
 mod pieces;
+mod source;
 mod stop;
 mod stream;
 mod template;

@@ -6,7 +6,8 @@
 
 use std::io;
 
-use minijinja::value::{Kwargs, Value};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{Environment, ErrorKind};
 use serde::Serialize;
 
@@ -80,7 +81,7 @@ impl ChatTemplate {
         let template = environment.template_from_named_str("chat", &self.source).map_err(|e| problem(&e))?;
         let mut context: std::collections::BTreeMap<&str, Value> =
             self.specials.iter().map(|(name, text)| (name.as_str(), Value::from(text.as_str()))).collect();
-        context.insert("messages", Value::from_serialize(messages));
+        context.insert("messages", Value::from(Serde(messages)));
         context.insert("add_generation_prompt", Value::from(generation));
         context.insert("tools", Value::from(()));
         context.insert("documents", Value::from(()));
@@ -92,8 +93,10 @@ impl ChatTemplate {
 
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
+    // Whitespace around blocks goes away, as it does where models are trained.
+    if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
+        environment.set_syntax(syntax);
+    }
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(DEPTH);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
@@ -199,7 +202,7 @@ mod tests {
             // Qwen: slices, namespaces, methods of Python's strings, tests, blocks that eat the line's whitespace.
             (
                 "{%- if tools %}\n    tools\n{%- else %}\n  {% if messages[0]['role'] == 'system' %}\n{{- messages[0].content.strip() }}\n  {% endif %}\n{%- endif %}\n{%- set ns = namespace(last=0) %}\n{%- for m in messages[::-1] %}\n  {%- if m.role == 'user' and not m.content.startswith('<tool') %}{%- set ns.last = loop.index0 %}{%- endif %}\n{%- endfor %}\n{{- ns.last ~ ('</think>' in messages[1].content) ~ messages[1].content.split(' ')[-1] }}",
-                "Be brief.1false<b>",
+                "Be brief.\n1False<b>",
             ),
             ("{{ messages[1] | tojson }}{{ {'a': [1, 2]} | tojson(indent=2) }}", "{\"role\": \"user\", \"content\": \"Hi <b>\"}{\n  \"a\": [\n    1,\n    2\n  ]\n}"),
             ("{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}26 Jul 2024{% endif %}", "26 Jul 2024"),

@@ -7,11 +7,13 @@
 //! | [`golden`] | a golden model, where the machine has them |
 //! | [`Tensors`] | a safetensors file, read by the crate of the format's inventors |
 //! | [`synthetic`] | a large checkpoint with random weights |
+//! | [`talker`] | a tiny model with a tokenizer and a chat template |
 //! | [`python`] | an interpreter that has numpy |
 #![forbid(unsafe_code)]
 
 mod python;
 mod synthetic;
+pub mod talker;
 mod tensors;
 
 use std::ffi::OsStr;

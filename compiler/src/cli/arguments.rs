@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use sbnc_format::Pattern;
 
 use super::export::Form;
+use super::ppl::Ppl;
+use super::run::Run;
 use crate::checkpoint::gguf::decode::I2sLayout;
 
 /// Compiles Sparse-BitNet checkpoints (ternary, N:M sparse) into one packed, verified, memory-mappable file.
@@ -80,6 +82,10 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(i32).range(1..=19))]
         level: i32,
     },
+    /// Generate text with a model, or converse with it
+    Run(Box<Run>),
+    /// Measure how well a model foretells a text
+    Ppl(Ppl),
     /// Restore a packed file, byte for byte
     Unpack {
         /// An .sbncz file
@@ -95,7 +101,7 @@ impl Command {
     pub(crate) fn writes(&self) -> bool {
         match self {
             Self::Compile(_) | Self::Export { .. } | Self::Pack { .. } | Self::Unpack { .. } => true,
-            Self::Inspect { .. } | Self::Verify { .. } | Self::Diff { .. } => false,
+            Self::Inspect { .. } | Self::Verify { .. } | Self::Diff { .. } | Self::Run(_) | Self::Ppl(_) => false,
         }
     }
 }

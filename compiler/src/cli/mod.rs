@@ -16,10 +16,13 @@
 mod arguments;
 mod compile;
 mod diff;
+mod execution;
 mod export;
 mod inspect;
 mod pack;
 mod paths;
+mod ppl;
+mod run;
 mod terminal;
 mod verify;
 
@@ -64,6 +67,8 @@ fn run(command: Command) -> Result<()> {
             let form = if trits { export::Form::Trits } else { dtype.into() };
             export::run(&file, &output, form)
         }
+        Command::Run(run) => run.run(),
+        Command::Ppl(ppl) => ppl.run(),
         Command::Pack { file, output, level } => {
             pack::pack(&file, &output.unwrap_or_else(|| file.with_extension("sbncz")), level)
         }

@@ -1,5 +1,6 @@
 //! An open model: the file, what it holds, and where it will run. Sessions are made from it, and share it.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -166,7 +167,9 @@ const MOST_THREADS: usize = 1024;
 fn load(file: File) -> Result<Loaded> {
     let Some(model) = &file.manifest().model else {
         let error = Error::new(Kind::Unsupported, "model", "a file that holds one", "weights alone");
-        return Err(error.remedy("open it with Options::open_weights, or compile the checkpoint with its configuration"));
+        return Err(
+            error.remedy("open it with Options::open_weights, or compile the checkpoint with its configuration")
+        );
     };
     let config = Config::new(model)?;
     let plan = Plan::new(&file, model, &config)?;
@@ -233,7 +236,7 @@ impl Model {
         Cost {
             weight_bytes: weights().map(|w| w.bytes(file)).sum(),
             head_bytes: plan.head().bytes(file),
-            cache_bytes_per_position: c.cache_bytes_per_token(),
+            cache_values_per_position: c.cache_values_per_token(),
             weight_ops: 2 * macs,
             head_ops: 2 * (c.vocab * c.hidden) as u64,
         }
@@ -266,6 +269,13 @@ impl Model {
     }
 }
 
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.storage().path();
+        f.debug_struct("Model").field("path", &path).field("config", self.config()).finish_non_exhaustive()
+    }
+}
+
 /// What it takes to run one token: the floor of every measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
@@ -273,8 +283,8 @@ pub struct Cost {
     pub weight_bytes: u64,
     /// Bytes of the output head.
     pub head_bytes: u64,
-    /// Bytes of keys and values for each position that attention looks at.
-    pub cache_bytes_per_position: u64,
+    /// Numbers of keys and values for each position that attention looks at.
+    pub cache_values_per_position: u64,
     /// Operations (a product and a sum are two) of the layers' weights, zeros counted.
     pub weight_ops: u64,
     /// Operations of the output head.

@@ -17,12 +17,16 @@ mod fragments;
 mod fragments_check;
 #[cfg(target_arch = "x86_64")]
 mod fragments_check_x86;
+#[cfg(target_arch = "x86_64")]
+mod fragments_x86;
 mod nm6b;
 mod packing;
 mod pattern;
 mod simd;
 mod t2;
 mod t5;
+#[cfg(target_arch = "x86_64")]
+mod t5_x86;
 mod values;
 pub mod windows;
 

@@ -76,7 +76,7 @@ impl Packing {
     /// Encodes whole rows of trits into whole strips. `out` has the length that [`strip`](Self::strip) says; `cols` and the pattern fit the encoding.
     pub fn encode(self, trits: &[i8], cols: usize, out: &mut [u8]) -> Result<(), Illegal> {
         let strip = self.strip(cols);
-        let mut scratch = [Vec::new(), Vec::new()];
+        let (mut scratch, mut expanded) = ([Vec::new(), Vec::new()], vec![0i8; self.expanded_strip(cols)]);
         for (i, (trits, out)) in trits.chunks(strip.rows * cols).zip(out.chunks_exact_mut(strip.bytes)).enumerate() {
             let result = match (self.encoding, self.order) {
                 (Encoding::T2, _) => {
@@ -88,7 +88,9 @@ impl Packing {
                     Ok(())
                 }
                 (Encoding::Nm6b, _) => nm6b::encode_row(trits, out, &mut scratch[0]),
-                (Encoding::NmVi, Order::Windows) => encode_windows(trits, cols, self.pattern, out, &mut scratch),
+                (Encoding::NmVi, Order::Windows) => {
+                    encode_windows(trits, cols, self.pattern, out, &mut expanded, &mut scratch)
+                }
                 _ => fragments::encode_strip(trits, cols, out, &mut scratch[0]),
             };
             result.map_err(|e| Illegal { row: e.row + i * strip.rows, ..e })?;
@@ -160,10 +162,13 @@ fn encode_windows(
     cols: usize,
     pattern: Pattern,
     out: &mut [u8],
+    expanded: &mut [i8],
     [scratch, packed]: &mut [Vec<u8>; 2],
 ) -> Result<(), Illegal> {
     let width = windows::expanded_cols(cols, pattern);
-    fragments::encode_packed(trits.len() / cols, width, out, scratch, |row, placed| {
-        windows::place_row(&trits[row * cols..][..cols], pattern, placed, packed)
-    })
+    let expanded = &mut expanded[..trits.len() / cols * width];
+    for (row, (trits, wide)) in trits.chunks_exact(cols).zip(expanded.chunks_exact_mut(width)).enumerate() {
+        windows::place_row(trits, pattern, wide, packed).map_err(|e| Illegal { row, ..e })?;
+    }
+    fragments::encode_strip(expanded, width, out, scratch)
 }

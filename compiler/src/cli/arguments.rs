@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sbnc_format::Pattern;
 
+use super::bench::Bench;
 use super::export::Form;
 use super::ppl::Ppl;
 use super::run::Run;
@@ -86,6 +87,8 @@ pub(crate) enum Command {
     Run(Box<Run>),
     /// Measure how well a model foretells a text
     Ppl(Ppl),
+    /// Measure speed beside what the machine can do
+    Bench(Box<Bench>),
     /// Restore a packed file, byte for byte
     Unpack {
         /// An .sbncz file
@@ -101,7 +104,7 @@ impl Command {
     pub(crate) fn writes(&self) -> bool {
         match self {
             Self::Compile(_) | Self::Export { .. } | Self::Pack { .. } | Self::Unpack { .. } => true,
-            Self::Inspect { .. } | Self::Verify { .. } | Self::Diff { .. } | Self::Run(_) | Self::Ppl(_) => false,
+            Self::Inspect { .. } | Self::Verify { .. } | Self::Diff { .. } | Self::Run(_) | Self::Ppl(_) | Self::Bench(_) => false,
         }
     }
 }

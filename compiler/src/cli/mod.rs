@@ -14,6 +14,7 @@
 //! | 130 | interrupted |
 
 mod arguments;
+mod bench;
 mod compile;
 mod diff;
 mod execution;
@@ -67,6 +68,7 @@ fn run(command: Command) -> Result<()> {
             let form = if trits { export::Form::Trits } else { dtype.into() };
             export::run(&file, &output, form)
         }
+        Command::Bench(bench) => bench.run(),
         Command::Run(run) => run.run(),
         Command::Ppl(ppl) => ppl.run(),
         Command::Pack { file, output, level } => {

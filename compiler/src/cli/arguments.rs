@@ -89,6 +89,14 @@ pub(crate) enum Command {
     Ppl(Ppl),
     /// Measure speed beside what the machine can do
     Bench(Box<Bench>),
+    /// Show what this machine has and what sbnc makes of it
+    Doctor {
+        /// .sbnc files to check too
+        files: Vec<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Restore a packed file, byte for byte
     Unpack {
         /// An .sbncz file
@@ -104,7 +112,9 @@ impl Command {
     pub(crate) fn writes(&self) -> bool {
         match self {
             Self::Compile(_) | Self::Export { .. } | Self::Pack { .. } | Self::Unpack { .. } => true,
-            Self::Inspect { .. } | Self::Verify { .. } | Self::Diff { .. } | Self::Run(_) | Self::Ppl(_) | Self::Bench(_) => false,
+            Self::Inspect { .. } | Self::Verify { .. } | Self::Diff { .. } | Self::Doctor { .. } => false,
+            // They say themselves when there is something to finish.
+            Self::Run(_) | Self::Ppl(_) | Self::Bench(_) => false,
         }
     }
 }

@@ -17,6 +17,7 @@ mod arguments;
 mod bench;
 mod compile;
 mod diff;
+mod doctor;
 mod execution;
 mod export;
 mod inspect;
@@ -70,6 +71,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Bench(bench) => bench.run(),
         Command::Run(run) => run.run(),
+        Command::Doctor { files, json } => doctor::run(&files, json),
         Command::Ppl(ppl) => ppl.run(),
         Command::Pack { file, output, level } => {
             pack::pack(&file, &output.unwrap_or_else(|| file.with_extension("sbncz")), level)

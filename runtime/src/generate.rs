@@ -142,18 +142,7 @@ impl Session {
     /// ```
     pub fn chat(&mut self, messages: &[Message], sampling: &Sampling) -> Result<Generation<'_>> {
         let tokenizer = self.model().tokenizer()?;
-        let template = tokenizer.chat_template().ok_or_else(|| {
-            let error = Error::new(Kind::Unsupported, "chat template", "one in the file", "none");
-            error.remedy("write the prompt as the model was trained to read it, and generate from that")
-        })?;
-        for message in messages {
-            if let Some(special) = tokenizer.special_in(&message.content) {
-                let subject = format!("message of {}", message.role);
-                return Err(Error::new(Kind::Usage, subject, "text", format!("the special token {special}")));
-            }
-        }
-        let prompt = template.render(messages, true)?;
-        let tokens = tokenizer.encode(&prompt, Specials::Prompt)?;
+        let tokens = tokenizer.encode_chat(messages)?;
         self.start(tokens, Some(tokenizer), sampling)
     }
 

@@ -45,6 +45,8 @@
 //! * Chunks, batches, threads and instruction sets do not change what a model computes, beyond the order of f32 sums.
 //! * A mapped file is shared by all processes that map it. One that is changed while mapped is noticed at the next call; see [`map`] for what is not.
 
+#[cfg(feature = "capi")]
+pub mod capi;
 mod config;
 mod cpu;
 mod device;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::pieces::Pieces;
-use super::template::ChatTemplate;
+use super::template::{ChatTemplate, Message};
 use super::tiktoken;
 use crate::error::{Error, Kind, Result};
 
@@ -142,6 +142,22 @@ impl Tokenizer {
             return Err(Error::new(Kind::Invalid, "tokenizer", expected, token.to_string()));
         }
         Ok(tokens)
+    }
+
+    /// The tokens of a conversation, written as the chat template says, up to where the answer begins. The text of special tokens may not occur in messages: it
+    /// would let whoever wrote one speak for others.
+    pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        let template = self.chat_template().ok_or_else(|| {
+            let error = Error::new(Kind::Unsupported, "chat template", "one in the file", "none");
+            error.remedy("write the prompt as the model was trained to read it, and generate from that")
+        })?;
+        for message in messages {
+            if let Some(special) = self.special_in(&message.content) {
+                let subject = format!("message of {}", message.role);
+                return Err(Error::new(Kind::Usage, subject, "text", format!("the special token {special}")));
+            }
+        }
+        self.encode(&template.render(messages, true)?, Specials::Prompt)
     }
 
     /// The text of some tokens, without special ones. Bytes that are no characters are shown as `�`.

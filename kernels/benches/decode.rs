@@ -198,8 +198,13 @@ struct Options {
 impl Options {
     fn parse() -> Self {
         let best = Platform::detect().isa();
-        let mut options =
-            Self { threads: vec![1, available_threads()], layers: 8, repeats: 9, tokens: vec![1], platforms: vec![best] };
+        let mut options = Self {
+            threads: vec![1, available_threads()],
+            layers: 8,
+            repeats: 9,
+            tokens: vec![1],
+            platforms: vec![best],
+        };
         let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
         let numbers = |text: String| text.split(',').map(|n| n.parse().unwrap()).collect::<Vec<usize>>();
         while let Some(name) = arguments.next() {

@@ -9,8 +9,8 @@
 //! An engine gets steps that were checked: tokens exist, positions are within the cache, rows fit the chunk. It keeps what it needs of the model itself, and
 //! allocates everything when it is made.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 use crate::profile::Profile;

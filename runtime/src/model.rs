@@ -149,7 +149,9 @@ const MOST_THREADS: usize = 1024;
 fn load(file: File) -> Result<Loaded> {
     let Some(model) = &file.manifest().model else {
         let error = Error::new(Kind::Unsupported, "model", "a file that holds one", "weights alone");
-        return Err(error.remedy("open it with Options::open_weights, or compile the checkpoint with its configuration"));
+        return Err(
+            error.remedy("open it with Options::open_weights, or compile the checkpoint with its configuration")
+        );
     };
     let config = Config::new(model)?;
     let plan = Plan::new(&file, model, &config)?;

@@ -206,9 +206,7 @@ impl Parameters {
     fn nothing_left(&self) -> Result<()> {
         match self.values.keys().next() {
             None => Ok(()),
-            Some(key) => {
-                Err(Error::new(Kind::Unsupported, subject(key), "no such parameter of this scaling", "one"))
-            }
+            Some(key) => Err(Error::new(Kind::Unsupported, subject(key), "no such parameter of this scaling", "one")),
         }
     }
 }

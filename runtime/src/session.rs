@@ -355,11 +355,12 @@ impl Session {
             }
             let room = self.room(*sequence);
             if tokens.len() > room {
-                let expected =
-                    format!("at most {room} more tokens in a context of {}", self.context);
+                let expected = format!("at most {room} more tokens in a context of {}", self.context);
                 let error = Error::new(Kind::Usage, format!("sequence {sequence}"), expected, tokens.len().to_string());
                 let most = self.model.config().context;
-                return Err(error.remedy(format!("shorten the text, or open a session with more context (up to {most})")));
+                return Err(
+                    error.remedy(format!("shorten the text, or open a session with more context (up to {most})"))
+                );
             }
         }
         Ok(())

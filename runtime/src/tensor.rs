@@ -57,7 +57,8 @@ impl Weight {
 
     /// The matrix of plain numbers, as kernels take it.
     pub(crate) fn dense<'a>(&'a self, file: &'a File) -> Dense<'a> {
-        dense(&self.validated(file), &self.scales).expect("what is dense is asked before, and where tensors lie is checked")
+        dense(&self.validated(file), &self.scales)
+            .expect("what is dense is asked before, and where tensors lie is checked")
     }
 
     fn validated<'a>(&self, file: &'a File) -> Validated<'a> {

@@ -1,6 +1,7 @@
 //! What the manifest says of the origin: sources, options and rules, enough to compile to the same bytes again.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sbnc_format::Digest;
 use sbnc_format::manifest::{Manifest, Provenance, Source};
@@ -54,8 +55,8 @@ pub(super) fn manifest(
     }
 }
 
-/// Digests of the source files.
-pub(super) fn source_digests(input: &Input) -> Result<Vec<Digest>> {
+/// Digests of the source files, unless `failed` says that nobody will want them.
+pub(super) fn source_digests(input: &Input, failed: &AtomicBool) -> Result<Vec<Digest>> {
     input
         .checkpoint()
         .sources()
@@ -63,7 +64,7 @@ pub(super) fn source_digests(input: &Input) -> Result<Vec<Digest>> {
         .map(|source| {
             let mut hasher = blake3::Hasher::new();
             let mut offset = 0;
-            while offset < source.len() {
+            while offset < source.len() && !failed.load(Ordering::Relaxed) {
                 crate::interrupt::check()?;
                 let length = HASH_BYTES.min(source.len() - offset);
                 hasher.update_rayon(&source.bytes(offset, length, "the file")?);

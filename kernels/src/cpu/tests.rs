@@ -59,7 +59,9 @@ fn activations(tokens: usize, cols: usize, mut value: impl FnMut() -> i8) -> Act
 }
 
 fn all_platforms() -> Vec<Cpu> {
-    Platform::available().flat_map(|platform| [1, 3].map(|threads| Cpu::new(platform, threads).expect("threads"))).collect()
+    Platform::available()
+        .flat_map(|platform| [1, 3].map(|threads| Cpu::new(platform, threads).expect("threads")))
+        .collect()
 }
 
 /// One call on one platform against the oracle, outputs bit for bit.

@@ -37,8 +37,7 @@ impl Golden {
         let pattern: &[&str] = if name == "hf-bitnet-latent-2of4" { &["--nm", "2:4"] } else { &[] };
         arguments.extend(pattern.iter().chain(options).map(Into::into));
         run(&arguments).expect_code(0);
-        let json: serde_json::Value =
-            serde_json::from_slice(&fs::read(source.join("golden.json")).unwrap()).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&fs::read(source.join("golden.json")).unwrap()).unwrap();
         let logits = Tensors::read(&source.join("golden_logits.safetensors"));
         let prompts = json["prompts"].as_array().unwrap().iter().enumerate();
         let prompts = prompts

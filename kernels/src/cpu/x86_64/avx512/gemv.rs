@@ -12,9 +12,9 @@ use sbnc_format::Encoding;
 use super::fragments;
 use super::sums::{Sums, load, prefetch, put};
 use super::tables::{Codes, Fives};
+use crate::cpu::Matrix;
 use crate::cpu::gemv::{Deal, Kernel, Layout, Line, Lines};
 use crate::cpu::platform::{Isa, Platform};
-use crate::cpu::Matrix;
 
 /// Rows that share loads of activations.
 const ROWS: usize = 4;
@@ -98,7 +98,11 @@ fn of_tokens<const FORM: u8, const R: usize>(rows: &[u8], x: &Lines<'_>, sums: &
 
 /// The sums of R rows, which lie one after another in `rows`, and T tokens, whose lines begin `stride` apart.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
-fn of_block<const FORM: u8, const R: usize, const T: usize>(rows: &[u8], lines: &[Line], stride: usize) -> [[i32; T]; R] {
+fn of_block<const FORM: u8, const R: usize, const T: usize>(
+    rows: &[u8],
+    lines: &[Line],
+    stride: usize,
+) -> [[i32; T]; R] {
     let bytes = rows.len() / R;
     let (whole, left) = (bytes / step(FORM), bytes % step(FORM));
     let steps = whole + usize::from(left > 0);

@@ -103,7 +103,12 @@ pub(super) fn unscale(sums: &[__m512i; 4]) -> __m512i {
 
 /// Stores the sums of R rows and T tokens, of which `token` is the first of `tokens`.
 #[inline]
-pub(super) fn put<const R: usize, const T: usize>(block: &[[i32; T]; R], token: usize, tokens: usize, sums: &mut [i32]) {
+pub(super) fn put<const R: usize, const T: usize>(
+    block: &[[i32; T]; R],
+    token: usize,
+    tokens: usize,
+    sums: &mut [i32],
+) {
     for (block, sums) in block.iter().zip(sums.chunks_exact_mut(tokens)) {
         sums[token..token + T].copy_from_slice(block);
     }

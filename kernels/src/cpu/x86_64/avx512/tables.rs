@@ -6,7 +6,8 @@ use crate::cpu::gemv::Line;
 
 /// Four weights in the form of t2.
 pub(super) const fn byte_of(trits: [i8; 4]) -> i8 {
-    ((trits[0] + 1) as u8 | ((trits[1] + 1) as u8) << 2 | ((trits[2] + 1) as u8) << 4 | ((trits[3] + 1) as u8) << 6) as i8
+    ((trits[0] + 1) as u8 | ((trits[1] + 1) as u8) << 2 | ((trits[2] + 1) as u8) << 4 | ((trits[3] + 1) as u8) << 6)
+        as i8
 }
 
 /// Loads a table.

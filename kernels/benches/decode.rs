@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use sbnc_format::{Encoding, Order, Pattern};
+use sbnc_format::{Encoding, Order, Packing, Pattern};
 use sbnc_kernels::cpu::{Activations, Cpu, Isa, Linear, Output, Packed, Platform, Rule, available_threads, portable};
 
 const HIDDEN: usize = 2560;
@@ -118,7 +118,7 @@ impl Set {
         let mut seed = 1;
         let mut matrix = |rows: usize, cols: usize| {
             let trits = random_trits(rows * cols, pattern, &mut seed);
-            Packed::new((encoding, order, pattern), &trits, cols, vec![0.01; rows]).unwrap()
+            Packed::new(Packing { encoding, order, pattern }, &trits, cols, vec![0.01; rows]).unwrap()
         };
         let layer: Vec<Vec<Packed>> =
             CALLS.iter().map(|(cols, rows)| rows.iter().map(|&rows| matrix(rows, *cols)).collect()).collect();

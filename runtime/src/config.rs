@@ -152,9 +152,9 @@ impl Config {
         if self.activation_bits == 4 { Rule::A4 } else { Rule::A8 }
     }
 
-    /// Bytes of keys and values that a position of a sequence takes.
-    pub fn cache_bytes_per_token(&self) -> u64 {
-        4 * (self.layers * self.kv_width()) as u64 // two bytes for a key's value, two for a value's
+    /// Numbers that a position of a sequence takes in the cache: keys and values of all layers.
+    pub fn cache_values_per_token(&self) -> u64 {
+        2 * (self.layers * self.kv_width()) as u64
     }
 }
 

@@ -1,5 +1,6 @@
 //! An open model: the file, what it holds, and where it will run. Sessions are made from it, and share it.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -202,7 +203,7 @@ impl Model {
         Cost {
             weight_bytes: weights().map(|w| w.bytes(file)).sum(),
             head_bytes: plan.head().bytes(file),
-            cache_bytes_per_position: c.cache_bytes_per_token(),
+            cache_values_per_position: c.cache_values_per_token(),
             weight_ops: 2 * macs,
             head_ops: 2 * (c.vocab * c.hidden) as u64,
         }
@@ -235,6 +236,13 @@ impl Model {
     }
 }
 
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.storage().path();
+        f.debug_struct("Model").field("path", &path).field("config", self.config()).finish_non_exhaustive()
+    }
+}
+
 /// What it takes to run one token: the floor of every measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
@@ -242,8 +250,8 @@ pub struct Cost {
     pub weight_bytes: u64,
     /// Bytes of the output head.
     pub head_bytes: u64,
-    /// Bytes of keys and values for each position that attention looks at.
-    pub cache_bytes_per_position: u64,
+    /// Numbers of keys and values for each position that attention looks at.
+    pub cache_values_per_position: u64,
     /// Operations (a product and a sum are two) of the layers' weights, zeros counted.
     pub weight_ops: u64,
     /// Operations of the output head.

@@ -6,8 +6,6 @@
 use std::fmt;
 use std::ops::Range;
 
-use sbnc_kernels::cpu::ops::Half;
-
 use crate::cpu::{CpuEngine, Size};
 use crate::device::{Engine, Interrupt, Segment, Step};
 use crate::error::{Error, Kind, Result};
@@ -40,6 +38,18 @@ pub enum CacheType {
     F16,
     /// The upper half of binary32: more range.
     Bf16,
+    /// binary32: twice the memory and slow code, for comparing a model with f32 code.
+    F32,
+}
+
+impl CacheType {
+    /// Bytes of one number.
+    fn bytes(self) -> u64 {
+        match self {
+            Self::F16 | Self::Bf16 => 2,
+            Self::F32 => 4,
+        }
+    }
 }
 
 impl Default for SessionOptions {
@@ -147,14 +157,10 @@ impl Session {
         let chunk = options.chunk.min(context * sequences).max(sequences);
         let wanted = sequences.max(WANTED.min(chunk));
         let size = Size { chunk, wanted, sequences, context };
-        check_budget(model, options.memory, size)?;
-        let half = match options.cache {
-            CacheType::F16 => Half::F16,
-            CacheType::Bf16 => Half::Bf16,
-        };
+        check_budget(model, options, size)?;
         let segments = sequences.min(chunk);
         Ok(Self {
-            engine: Box::new(CpuEngine::new(model.loaded(), model.cpu(), half, size)?),
+            engine: Box::new(CpuEngine::new(model.loaded(), model.cpu(), options.cache, size)?),
             sequences: (0..sequences).map(|_| Vec::with_capacity(context)).collect(),
             context,
             chunk,
@@ -439,11 +445,11 @@ fn within(option: &str, value: usize, most: usize, what: &str) -> Result<()> {
 }
 
 /// Refuses a session that does not fit its budget, and says what would.
-fn check_budget(model: &Model, budget: Option<u64>, size: Size) -> Result<()> {
-    let Some(budget) = budget else { return Ok(()) };
+fn check_budget(model: &Model, options: &SessionOptions, size: Size) -> Result<()> {
+    let Some(budget) = options.memory else { return Ok(()) };
     let config = model.config();
     let bytes = |size: Size| {
-        let cache = config.cache_bytes_per_token() * (size.sequences * size.context) as u64;
+        let cache = config.cache_values_per_token() * options.cache.bytes() * (size.sequences * size.context) as u64;
         let out = 4 * (size.wanted * config.vocab.max(config.hidden)) as u64;
         cache + out + CpuEngine::scratch_bytes(model.loaded(), size)
     };

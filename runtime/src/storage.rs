@@ -57,11 +57,6 @@ impl Storage {
         &self.path
     }
 
-    /// Whether the bytes belong to the file, and to every process that maps it.
-    pub(crate) fn is_mapped(&self) -> bool {
-        matches!(self.bytes, Bytes::Mapped { .. })
-    }
-
     /// Fails if the file under a map is not what it was.
     pub(crate) fn check(&self) -> Result<()> {
         let Bytes::Mapped { file, len, modified, .. } = &self.bytes else { return Ok(()) };
@@ -124,7 +119,6 @@ mod tests {
         let path = sample("same");
         let (mapped, read) = (Storage::open(&path, true).unwrap(), Storage::open(&path, false).unwrap());
         assert_eq!(mapped.as_ref(), read.as_ref());
-        assert_eq!((mapped.is_mapped(), read.is_mapped()), (true, false));
         assert_eq!(read.as_ref().as_ptr().align_offset(4096), 0);
         std::fs::remove_file(path).unwrap();
     }

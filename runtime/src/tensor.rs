@@ -103,7 +103,7 @@ fn dense<'a>(valid: &Validated<'a>, scales: &'a [f32]) -> Option<Dense<'a>> {
 /// The encoding of a tensor, without checking it.
 pub(crate) fn encoding(file: &File, name: &str) -> Option<Encoding> {
     match file.tensor(name)?.tensor().layout {
-        Layout::Known { encoding, .. } => Some(encoding),
+        Layout::Known(packing) => Some(packing.encoding),
         Layout::Opaque { .. } => None,
     }
 }

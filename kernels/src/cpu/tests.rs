@@ -1,6 +1,6 @@
 //! Every platform against the oracle, on random shapes, patterns and numbers of tokens, and on the values that come closest to an overflow.
 
-use sbnc_format::{Encoding, Order, Pattern};
+use sbnc_format::{Encoding, Order, Packing, Pattern};
 
 use super::*;
 
@@ -103,7 +103,7 @@ fn random_shapes_give_what_the_oracle_gives() {
                 let trits = trits(&mut random, rows, cols, pattern, zeros);
                 // Mostly one scale for all rows, as for one tensor, and sometimes another.
                 let scales = (0..rows).map(|_| random.of(&[0.25, 0.25, 0.25, 0.3])).collect();
-                Packed::new((encoding, order, pattern), &trits, cols, scales).expect("legal trits")
+                Packed::new(Packing { encoding, order, pattern }, &trits, cols, scales).expect("legal trits")
             })
             .collect();
         let bias: Vec<f32> = (0..100).map(|i| i as f32 / 7.0).collect();
@@ -133,7 +133,7 @@ fn layers_of_one_call_may_differ_in_encoding() {
             let fits = cols.is_multiple_of(pattern.m().max(1));
             fits.then(|| {
                 let trits = trits(&mut random, rows, cols, pattern, 2);
-                Packed::new((encoding, order, pattern), &trits, cols, vec![1.0; rows]).expect("legal trits")
+                Packed::new(Packing { encoding, order, pattern }, &trits, cols, vec![1.0; rows]).expect("legal trits")
             })
         })
         .collect();
@@ -156,7 +156,8 @@ fn largest_sums_do_not_overflow() {
                 let is_set = |row: usize, k: usize| if row % 2 == 0 { k % m < n } else { k % m >= m - n };
                 let trits: Vec<i8> =
                     (0..rows * cols).map(|i| if is_set(i / cols, i % cols) { weight } else { 0 }).collect();
-                let packed = Packed::new((encoding, order, pattern), &trits, cols, vec![0.5; rows]).expect("legal");
+                let packed =
+                    Packed::new(Packing { encoding, order, pattern }, &trits, cols, vec![0.5; rows]).expect("legal");
                 for value in [127, -128] {
                     let x = activations(2, cols, || value);
                     let layers = [Linear { weight: packed.matrix(), bias: None, offset: 0 }];

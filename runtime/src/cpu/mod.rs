@@ -13,7 +13,7 @@ mod project;
 
 use std::sync::Arc;
 
-use sbnc_kernels::cpu::ops::{Half, Heads, Rotation};
+use sbnc_kernels::cpu::ops::Heads;
 use sbnc_kernels::cpu::{Cpu, Rule};
 
 use self::cache::KvCache;
@@ -23,13 +23,13 @@ use crate::error::Result;
 use crate::memory::zeros;
 use crate::model::Loaded;
 use crate::profile::{Phase, Profile};
+use crate::session::CacheType;
 
 /// What a session needs of the processor.
 pub(crate) struct CpuEngine {
     model: Arc<Loaded>,
     cpu: Arc<Cpu>,
     heads: Heads,
-    rotation: Rotation,
     cache: KvCache,
     projector: Projector,
     rows: Rows,
@@ -64,16 +64,16 @@ pub(crate) struct Size {
 
 impl CpuEngine {
     /// Allocates everything.
-    pub(crate) fn new(model: &Arc<Loaded>, cpu: &Arc<Cpu>, half: Half, size: Size) -> Result<Self> {
+    pub(crate) fn new(model: &Arc<Loaded>, cpu: &Arc<Cpu>, kind: CacheType, size: Size) -> Result<Self> {
         let c = &model.config;
         let heads = Heads { heads: c.heads, kv_heads: c.kv_heads, dim: c.head_dim, window: c.window };
+        let rotation = c.scaling.rotation(c.pairing, c.theta, c.head_dim, size.context)?;
         let rows = |width: usize| zeros(size.chunk * width, "the rows of a chunk");
         Ok(Self {
             model: Arc::clone(model),
             cpu: Arc::clone(cpu),
             heads,
-            rotation: c.scaling.rotation(c.pairing, c.theta, c.head_dim, size.context)?,
-            cache: KvCache::new(c.layers, &heads, half, size.sequences, size.context)?,
+            cache: KvCache::new((c.layers, heads), rotation, kind, (size.sequences, size.context))?,
             projector: Projector::new(&model.plan, size.chunk)?,
             rows: Rows {
                 x: rows(c.hidden)?,
@@ -108,7 +108,7 @@ impl CpuEngine {
 
 impl Engine for CpuEngine {
     fn run(&mut self, step: Step<'_>, interrupt: &Interrupt) -> Result<()> {
-        let Self { model, cpu, heads, rotation, cache, projector, rows, profile } = self;
+        let Self { model, cpu, heads, cache, projector, rows, profile } = self;
         let (c, plan, file) = (&model.config, &model.plan, &model.file);
         let n = step.tokens.len();
         let x = &mut rows.x[..n * c.hidden];
@@ -135,9 +135,7 @@ impl Engine for CpuEngine {
                 };
                 norm_heads(&layer.q_norm, 0, heads.heads);
                 norm_heads(&layer.k_norm, c.q_width(), heads.kv_heads);
-                let mut cache = cache.layer(i);
-                cpu.rotate_and_store(qkv, heads, rotation, step.segments, &mut cache);
-                cpu.attend(qkv, heads, step.segments, &cache, attention);
+                cache.attend(cpu, i, step.segments, qkv, attention);
             });
             let norm = layer.attn_sub_norm.as_deref().and_then(normed);
             let input = Input { x: attention, norm, rule: Rule::A8 };

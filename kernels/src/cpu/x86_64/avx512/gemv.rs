@@ -59,7 +59,7 @@ fn deal_out(layout: Layout, x: &[i8], lines: &mut [Line]) -> i32 {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
 fn sums_of(weight: &Matrix<'_>, rows: Range<usize>, x: &Lines<'_>, sums: &mut [i32]) {
-    match weight.encoding {
+    match weight.packing.encoding {
         Encoding::T2 => of_rows::<T2>(weight, rows, x, sums),
         Encoding::T5 => of_rows::<T5>(weight, rows, x, sums),
         Encoding::Nm6b => of_rows::<NM6B>(weight, rows, x, sums),

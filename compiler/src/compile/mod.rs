@@ -18,6 +18,7 @@ mod layout;
 mod linear;
 mod provenance;
 mod summary;
+mod target;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +30,7 @@ use sbnc_runtime::map::Map;
 
 pub use against::{Comparison, against};
 pub use input::Input;
+pub use target::Target;
 
 use crate::checkpoint::Entry;
 use crate::checkpoint::gguf::decode::I2sLayout;
@@ -47,7 +49,9 @@ const GROUP_BYTES: u64 = 64 << 20;
 pub struct Options {
     /// Pattern, and what to do where the checkpoint is silent.
     pub family: family::Options,
-    /// How trits are stored; `None` chooses by pattern.
+    /// What the file is meant for.
+    pub target: Target,
+    /// How trits are stored; `None` chooses by target and pattern.
     pub encoding: Option<Encoding>,
     /// Execution order; `None` chooses by encoding and pattern.
     pub order: Option<Order>,
@@ -131,6 +135,7 @@ impl<'a> Prepared<'a> {
         let layouts = layout::choose(&plan, input, options)?;
         let (carried, mut notes) = input.carried()?;
         notes.splice(0..0, input.notes().iter().chain(&plan.notes).cloned());
+        notes.extend(layout::note(&layouts, options));
         // Digests of the sources are filled in at the end, at the same length.
         let manifest = provenance::manifest(input, &plan, options, &carried, &[]);
         Ok(Self { input, options, plan, layouts, manifest, carried, notes })

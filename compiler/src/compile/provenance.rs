@@ -9,7 +9,7 @@ use sbnc_format::writer::Carried;
 use sbnc_format::{Encoding, Order, Pattern};
 
 use super::input::file_name;
-use super::{FloatForm, Input, Options};
+use super::{FloatForm, Input, Options, Target};
 use crate::checkpoint::gguf::decode::I2sLayout;
 use crate::error::{Error, Exit, Result};
 use crate::family::{self, Plan, RequestedPattern, ScaleRule};
@@ -78,7 +78,7 @@ pub(super) fn source_digests(input: &Input, failed: &AtomicBool) -> Result<Vec<D
 /// Options as text, defaults left out.
 fn option_texts(options: &Options) -> BTreeMap<String, String> {
     // No `..`: a new option must be recorded here, or the file could not be compiled again.
-    let Options { family, encoding, order, embed, head, i2s_layout } = options;
+    let Options { family, target, encoding, order, embed, head, i2s_layout } = options;
     let family::Options { pattern, include, exclude, force_quantize, already_ternary, packed_scale } = family;
     let pattern = match pattern {
         RequestedPattern::Auto => None,
@@ -103,6 +103,7 @@ fn option_texts(options: &Options) -> BTreeMap<String, String> {
         ("force_quantize", flag(*force_quantize)),
         ("ternary", flag(*already_ternary)),
         ("packed_scale", scale),
+        ("target", (*target != Target::Auto).then(|| target.name().to_owned())),
         ("encoding", encoding.map(|e| e.name().to_owned())),
         ("order", order.map(|o| o.name().to_owned())),
         ("embed", float(*embed)),
@@ -141,6 +142,7 @@ pub(super) fn options_of(manifest: &Manifest) -> Result<Options> {
             "ternary" => options.family.already_ternary = true,
             "packed_scale" if value == "divide" => options.family.packed_scale = Some(ScaleRule::Divide),
             "packed_scale" if value == "multiply" => options.family.packed_scale = Some(ScaleRule::Multiply),
+            "target" => options.target = Target::from_name(value).ok_or_else(bad)?,
             "encoding" => options.encoding = Some(Encoding::from_name(value).ok_or_else(bad)?),
             "order" => options.order = Some(Order::from_name(value).ok_or_else(bad)?),
             "embed" => options.embed = float()?,

@@ -3,4 +3,6 @@
 
 mod golden;
 mod kit;
+mod parts;
+mod reference;
 mod same;

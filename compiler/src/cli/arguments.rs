@@ -129,7 +129,10 @@ pub(crate) struct Compile {
     /// Sparsity: auto takes what the checkpoint declares, none keeps every trit, N:M masks latent weights and checks packed ones
     #[arg(long, default_value = "auto", value_name = "auto|none|N:M", value_parser = parse_pattern)]
     pub(crate) nm: RequestedPattern,
-    /// How trits are stored; auto: nm-vi for 1:4 and 2:4, t5 for the rest
+    /// What the file is meant for, which decides how trits are stored; every backend runs every file
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) target: Target,
+    /// How trits are stored; auto: as suits the target
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) encoding: EncodingChoice,
     /// Execution order of nm-vi; auto: fragments, or windows for the patterns (M-2):M
@@ -171,6 +174,16 @@ pub(crate) struct Compile {
     /// Print a summary as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl ValueEnum for Target {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()).help(self.describe()))
+    }
 }
 
 /// What the user wants of the sparsity.

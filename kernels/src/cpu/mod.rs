@@ -12,10 +12,12 @@
 
 mod activations;
 mod ceiling;
+pub mod gemm;
 mod gemv;
 mod linear;
 mod matrix;
 pub mod ops;
+mod peak;
 mod platform;
 mod pool;
 pub mod portable;

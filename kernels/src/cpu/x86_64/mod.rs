@@ -1,6 +1,9 @@
-//! Kernels for x86-64.
+//! Kernels for x86-64: the only place of the kernels for processors, beside the pool and what it shares out, where code is unsafe.
 
+pub(crate) mod amx;
+pub(crate) mod avx2;
 pub(crate) mod avx512;
+pub(crate) mod peak;
 mod simd_avx2;
 mod simd_avx512;
 

@@ -4,6 +4,8 @@
 //! second-level cache, and multiplied with all tokens in tiles of registers.
 #![allow(clippy::needless_range_loop, reason = "loops over registers are unrolled; iterators hide that")]
 
+use std::ops::Range;
+
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
 
@@ -230,11 +232,11 @@ impl<T: Stored> Kernel for Panel<'_, '_, T> {
             for (row, wide) in weight.chunks_exact(cols).zip(panel.chunks_exact_mut(stride)) {
                 widen_padded(s, &row[first..][..width], wide);
             }
-            let range = first..first + width;
+            let (panel, columns) = ((&*panel, stride, rows), Columns { x, cols, range: first..first + width });
             if S::MANY_REGISTERS {
-                tiles::<4, S, N>(s, panel, stride, x, cols, range, rows, &mut out);
+                tiles::<4, S, N>(s, panel, columns, &mut out);
             } else {
-                tiles::<2, S, N>(s, panel, stride, x, cols, range, rows, &mut out);
+                tiles::<2, S, N>(s, panel, columns, &mut out);
             }
         }
         if let Some(scales) = scales {
@@ -258,31 +260,34 @@ fn widen_padded<T: Stored, S: Simd<N>, const N: usize>(s: S, from: &[T], to: &mu
     }
 }
 
-/// Multiplies a panel with all tokens, in tiles of six tokens and `R` rows.
+/// Some columns of all tokens: rows of `cols` values, and which of them.
+#[derive(Clone)]
+struct Columns<'a> {
+    x: &'a [f32],
+    cols: usize,
+    range: Range<usize>,
+}
+
+/// Multiplies the rows of a panel with all tokens, in tiles of six tokens and `R` rows.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 fn tiles<const R: usize, S: Simd<N>, const N: usize>(
     s: S,
-    panel: &[f32],
-    stride: usize,
-    x: &[f32],
-    cols: usize,
-    range: std::ops::Range<usize>,
-    rows: usize,
+    (panel, stride, rows): (&[f32], usize, usize),
+    columns: Columns<'_>,
     out: &mut Outputs<'_>,
 ) {
-    for (group, x) in x.chunks(6 * cols).enumerate() {
+    for (group, x) in columns.x.chunks(6 * columns.cols).enumerate() {
         for row in (0..rows).step_by(R) {
             let wide = &panel[row * stride..][..R * stride];
-            let x = (x, cols, range.clone());
+            let columns = Columns { x, ..columns.clone() };
             let to = (&mut *out, 6 * group, row, R.min(rows - row));
-            match x.0.len() / cols {
-                6 => tile::<6, R, S, N>(s, wide, x, to),
-                5 => tile::<5, R, S, N>(s, wide, x, to),
-                4 => tile::<4, R, S, N>(s, wide, x, to),
-                3 => tile::<3, R, S, N>(s, wide, x, to),
-                2 => tile::<2, R, S, N>(s, wide, x, to),
-                _ => tile::<1, R, S, N>(s, wide, x, to),
+            match x.len() / columns.cols {
+                6 => tile::<6, R, S, N>(s, wide, columns, to),
+                5 => tile::<5, R, S, N>(s, wide, columns, to),
+                4 => tile::<4, R, S, N>(s, wide, columns, to),
+                3 => tile::<3, R, S, N>(s, wide, columns, to),
+                2 => tile::<2, R, S, N>(s, wide, columns, to),
+                _ => tile::<1, R, S, N>(s, wide, columns, to),
             }
         }
     }
@@ -293,7 +298,7 @@ fn tiles<const R: usize, S: Simd<N>, const N: usize>(
 fn tile<const Q: usize, const R: usize, S: Simd<N>, const N: usize>(
     s: S,
     wide: &[f32],
-    (x, cols, range): (&[f32], usize, std::ops::Range<usize>),
+    Columns { x, cols, range }: Columns<'_>,
     (out, token, row, count): (&mut Outputs<'_>, usize, usize, usize),
 ) {
     let full = range.len() / N;

@@ -6,7 +6,10 @@ use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sbnc_format::Pattern;
 
+use super::bench::Bench;
 use super::export::Form;
+use super::ppl::Ppl;
+use super::run::Run;
 use crate::checkpoint::gguf::decode::I2sLayout;
 use crate::compile::Target;
 
@@ -82,6 +85,20 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(i32).range(1..=19))]
         level: i32,
     },
+    /// Generate text with a model, or converse with it
+    Run(Box<Run>),
+    /// Measure how well a model foretells a text
+    Ppl(Ppl),
+    /// Measure speed beside what the machine can do
+    Bench(Box<Bench>),
+    /// Show what this machine has and what sbnc makes of it
+    Doctor {
+        /// .sbnc files to check too
+        files: Vec<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Restore a packed file, byte for byte
     Unpack {
         /// An .sbncz file
@@ -97,7 +114,9 @@ impl Command {
     pub(crate) fn writes(&self) -> bool {
         match self {
             Self::Compile(_) | Self::Export { .. } | Self::Pack { .. } | Self::Unpack { .. } => true,
-            Self::Inspect { .. } | Self::Verify { .. } | Self::Diff { .. } => false,
+            Self::Inspect { .. } | Self::Verify { .. } | Self::Diff { .. } | Self::Doctor { .. } => false,
+            // They say themselves when there is something to finish.
+            Self::Run(_) | Self::Ppl(_) | Self::Bench(_) => false,
         }
     }
 }

@@ -146,12 +146,7 @@ impl Session {
         self.start(tokens, Some(tokenizer), sampling)
     }
 
-    fn start(
-        &mut self,
-        prompt: Vec<u32>,
-        tokenizer: Option<Tokenizer>,
-        sampling: &Sampling,
-    ) -> Result<Generation<'_>> {
+    fn start(&mut self, prompt: Vec<u32>, tokenizer: Option<Tokenizer>, sampling: &Sampling) -> Result<Generation<'_>> {
         let config = self.model().config();
         if prompt.is_empty() {
             return Err(Error::new(Kind::Usage, "prompt", "at least one token", "none"));

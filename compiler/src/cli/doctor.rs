@@ -29,7 +29,11 @@ struct FileFindings {
 
 pub(crate) fn run(files: &[PathBuf], as_json: bool) -> Result<()> {
     let findings = Findings::new(files);
-    if as_json { emit_json(&findings.json())? } else { emit(&findings.text())? }
+    if as_json {
+        emit_json(&findings.json())?
+    } else {
+        emit(&findings.text())?
+    }
     let broken = findings.files.iter().flat_map(|f| &f.checks).filter_map(|(_, result)| result.as_ref().err());
     // What is worst decides: bytes that changed before what is not supported.
     let exits = [Exit::Integrity, Exit::Invalid, Exit::Io, Exit::Unsupported, Exit::Memory, Exit::Device];
@@ -185,8 +189,18 @@ fn features() -> Vec<&'static str> {
             ($($name:tt),*) => { [$(($name, is_x86_feature_detected!($name))),*] };
         }
         let all = found!(
-            "avx2", "fma", "f16c", "bmi2", "avxvnni", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vbmi",
-            "avx512vnni", "gfni"
+            "avx2",
+            "fma",
+            "f16c",
+            "bmi2",
+            "avxvnni",
+            "avx512f",
+            "avx512bw",
+            "avx512dq",
+            "avx512vl",
+            "avx512vbmi",
+            "avx512vnni",
+            "gfni"
         );
         all.into_iter().filter_map(|(name, there)| there.then_some(name)).collect()
     }

@@ -174,7 +174,10 @@ impl Ppl {
 /// Each line as the trainer reads it, blank ones left out.
 fn lines(text: &str, tokenizer: &Tokenizer, context: usize) -> Result<Vec<Window>> {
     let Some(&eos) = tokenizer.eos().first() else {
-        return Err(Error::new(Exit::Unsupported, "--per-line: expected a model with a token that ends a text, found none"));
+        return Err(Error::new(
+            Exit::Unsupported,
+            "--per-line: expected a model with a token that ends a text, found none",
+        ));
     };
     let mut windows = Vec::new();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {

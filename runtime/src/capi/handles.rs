@@ -334,7 +334,11 @@ pub unsafe extern "C" fn sbnc_session_interrupt(session: *const sbnc_session, in
     status(|| {
         // SAFETY: the caller's.
         let session = unsafe { reference(session, "session") }?;
-        if interrupt == 0 { session.interrupt.lower() } else { session.interrupt.raise() }
+        if interrupt == 0 {
+            session.interrupt.lower()
+        } else {
+            session.interrupt.raise()
+        }
         Ok(())
     })
 }

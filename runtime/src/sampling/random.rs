@@ -80,8 +80,12 @@ mod tests {
     fn draws_are_those_of_splitmix64() {
         // Published outputs for the seed 1234567.
         let mut random = Random::new(1_234_567);
-        let expected =
-            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423, 4_593_380_528_125_082_431];
+        let expected = [
+            6_457_827_717_110_365_317,
+            3_203_168_211_198_807_973,
+            9_817_491_932_198_370_423,
+            4_593_380_528_125_082_431,
+        ];
         assert_eq!([(); 4].map(|()| random.next_u64()), expected);
     }
 

@@ -101,8 +101,8 @@ fn byte_of(c: char) -> Option<u8> {
     let code = u32::from(c);
     match code {
         0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF => Some(code as u8),
-        0x100..=0x120 => Some((code - 0x100) as u8),          // 0x00 to 0x20
-        0x121..=0x142 => Some((code - 0x121 + 0x7F) as u8),   // 0x7F to 0xA0
+        0x100..=0x120 => Some((code - 0x100) as u8),        // 0x00 to 0x20
+        0x121..=0x142 => Some((code - 0x121 + 0x7F) as u8), // 0x7F to 0xA0
         0x143 => Some(0xAD),
         _ => None,
     }
@@ -155,7 +155,8 @@ mod tests {
             {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
             {"type": "Strip", "content": " ", "start": 1, "stop": 0}]});
         let metaspace = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true});
-        let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+        let byte_level =
+            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
         let cases: [(&Value, &[&str]); 6] = [
             (&sentence_piece, &["▁Hello", "▁wor", "ld", "<0x0A>", "<0xE6>", "<0x97>", "<0xA5>", "!", "▁▁x"]),
             (&sentence_piece, &["Hello", "▁world"]),

@@ -77,7 +77,8 @@ mod tests {
         for _ in 0..3000 {
             let letters = ['a', 'b', 'é', '日'];
             let text: String = (0..below(20)).map(|_| letters[below(4)]).collect();
-            let stops: Vec<String> = (0..below(4)).map(|_| (0..=below(4)).map(|_| letters[below(4)]).collect()).collect();
+            let stops: Vec<String> =
+                (0..below(4)).map(|_| (0..=below(4)).map(|_| letters[below(4)]).collect()).collect();
             let expected = stops.iter().filter_map(|s| text.find(s.as_str())).min();
             let mut filter = StopStrings::new(&stops).unwrap();
             let (mut out, mut stopped, mut rest) = (String::new(), false, text.as_str());

@@ -204,9 +204,15 @@ mod tests {
                 "{%- if tools %}\n    tools\n{%- else %}\n  {% if messages[0]['role'] == 'system' %}\n{{- messages[0].content.strip() }}\n  {% endif %}\n{%- endif %}\n{%- set ns = namespace(last=0) %}\n{%- for m in messages[::-1] %}\n  {%- if m.role == 'user' and not m.content.startswith('<tool') %}{%- set ns.last = loop.index0 %}{%- endif %}\n{%- endfor %}\n{{- ns.last ~ ('</think>' in messages[1].content) ~ messages[1].content.split(' ')[-1] }}",
                 "Be brief.\n1False<b>",
             ),
-            ("{{ messages[1] | tojson }}{{ {'a': [1, 2]} | tojson(indent=2) }}", "{\"role\": \"user\", \"content\": \"Hi <b>\"}{\n  \"a\": [\n    1,\n    2\n  ]\n}"),
+            (
+                "{{ messages[1] | tojson }}{{ {'a': [1, 2]} | tojson(indent=2) }}",
+                "{\"role\": \"user\", \"content\": \"Hi <b>\"}{\n  \"a\": [\n    1,\n    2\n  ]\n}",
+            ),
             ("{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}26 Jul 2024{% endif %}", "26 Jul 2024"),
-            ("{% for m in messages %}{% if m.role == 'user' %}{% break %}{% endif %}{{ m.role }}{% endfor %}", "system"),
+            (
+                "{% for m in messages %}{% if m.role == 'user' %}{% break %}{% endif %}{{ m.role }}{% endfor %}",
+                "system",
+            ),
             ("{% macro say(m) %}[{{ m }}]{% endmacro %}{{ say('a') }}{{ undefined_name }}", "[a]"),
         ];
         for (source, expected) in cases {
@@ -216,7 +222,8 @@ mod tests {
 
     #[test]
     fn templates_may_refuse() {
-        let error = render("{% if messages[0].role != 'user' %}{{ raise_exception('begin with the user') }}{% endif %}");
+        let error =
+            render("{% if messages[0].role != 'user' %}{{ raise_exception('begin with the user') }}{% endif %}");
         let error = error.unwrap_err();
         assert!(error.kind() == Kind::Usage && error.to_string().contains("begin with the user"), "{error}");
     }

@@ -175,12 +175,25 @@ mod tests {
 
     #[test]
     fn words_are_cut_as_tiktoken_cuts_them() {
-        let words: [&[u8]; 12] =
-            [b"ab", b"bc", b"abc", b"cd", b"abcd", b" a", b" ab", b"dd", b"ddd", b"dddd", "é".as_bytes(), "日本".as_bytes()];
+        let words: [&[u8]; 12] = [
+            b"ab",
+            b"bc",
+            b"abc",
+            b"cd",
+            b"abcd",
+            b" a",
+            b" ab",
+            b"dd",
+            b"ddd",
+            b"dddd",
+            "é".as_bytes(),
+            "日本".as_bytes(),
+        ];
         let file = file(&words);
         let ranks = parse(&file).unwrap();
         let tokenizer = load(&file).unwrap();
-        for word in ["abcd", "abcdabc", "bcd", "bcbcbc", "ddddd", "ddddddd", "éé", "日本日", "abx", "a", "dabcdd"] {
+        for word in ["abcd", "abcdabc", "bcd", "bcbcbc", "ddddd", "ddddddd", "éé", "日本日", "abx", "a", "dabcdd"]
+        {
             let found = tokenizer.encode_fast(word, false).unwrap().get_ids().to_vec();
             // A word that is a token is taken as it is.
             let expected = ranks.get(word.as_bytes()).map_or_else(|| reference(&ranks, word.as_bytes()), |&r| vec![r]);

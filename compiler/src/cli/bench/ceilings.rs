@@ -22,7 +22,8 @@ pub(super) struct Ceilings {
 impl Ceilings {
     /// Measures both; each is the best of some tries, because a ceiling is what nothing held up.
     pub(super) fn measure(platform: Platform, threads: usize) -> Result<Self> {
-        let cpu = Cpu::new(platform, threads).map_err(|e| Error::new(Exit::Io, format!("cannot start threads: {e}")))?;
+        let cpu =
+            Cpu::new(platform, threads).map_err(|e| Error::new(Exit::Io, format!("cannot start threads: {e}")))?;
         let mut buffer = Vec::new();
         let room = buffer.try_reserve_exact(BUFFER);
         room.map_err(|e| Error::new(Exit::Memory, format!("memory to measure the ceiling: {e}")))?;

@@ -99,15 +99,9 @@ impl Shape {
                 sub_norms: false,
                 ..bitnet
             },
-            Self::Tiny => Numbers {
-                hidden: 256,
-                intermediate: 768,
-                layers: 2,
-                heads: 4,
-                kv_heads: 2,
-                vocab: 1024,
-                ..bitnet
-            },
+            Self::Tiny => {
+                Numbers { hidden: 256, intermediate: 768, layers: 2, heads: 4, kv_heads: 2, vocab: 1024, ..bitnet }
+            }
         }
     }
 
@@ -277,8 +271,7 @@ impl Numbers {
         };
         let chosen = if head == Head::Int8 { Encoding::I8 } else { Encoding::Bf16 };
         let table = [self.vocab, self.hidden];
-        let mut specs =
-            vec![plain("embed", Role::Embedding, &table, if self.tied { chosen } else { Encoding::Bf16 })];
+        let mut specs = vec![plain("embed", Role::Embedding, &table, if self.tied { chosen } else { Encoding::Bf16 })];
         for layer in 0..self.layers {
             for (role, rows, cols) in self.layer() {
                 let name = format!("layers.{layer}.{role}");

@@ -110,7 +110,8 @@ impl Run {
         let mut generation = self.settings(session.generate(prompt, &self.choosing.sampling(self.logprobs))?)?;
         let has_text = model.tokenizer().is_ok();
         let mut told = Told::default();
-        let ended = if self.json { self.collect(&mut generation, &mut told) } else { stream(&mut generation, has_text) };
+        let ended =
+            if self.json { self.collect(&mut generation, &mut told) } else { stream(&mut generation, has_text) };
         let (usage, finish) = (generation.usage(), generation.finish());
         let tokens = [generation.prompt(), generation.tokens()].concat();
         let (prompt_tokens, generated) = (generation.prompt().len(), generation.tokens().to_vec());

@@ -7,6 +7,7 @@
 //! | [`golden_text`] | a recorded text |
 //! | [`golden`] | a golden model, where the machine has them |
 //! | [`Tensors`] | a safetensors file, read by the crate of the format's inventors |
+//! | [`Recipe`] | a model of any shape with random weights, as a compiled file |
 //! | [`synthetic`] | a large checkpoint with random weights |
 //! | [`talker`] | a tiny model with a tokenizer and a chat template |
 //! | [`python`] | an interpreter that has numpy |
@@ -14,6 +15,7 @@
 
 mod place;
 mod python;
+mod recipe;
 mod synthetic;
 pub mod talker;
 mod tensors;
@@ -27,6 +29,7 @@ use tempfile::TempDir;
 
 pub use place::{Place, golden_text};
 pub use python::python;
+pub use recipe::Recipe;
 pub use synthetic::synthetic;
 pub use tensors::{Tensors, f32s};
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sbnc_format::Pattern;
 
@@ -10,6 +11,7 @@ use super::export::Form;
 use super::ppl::Ppl;
 use super::run::Run;
 use crate::checkpoint::gguf::decode::I2sLayout;
+use crate::compile::Target;
 
 /// Compiles Sparse-BitNet checkpoints (ternary, N:M sparse) into one packed, verified, memory-mappable file.
 #[derive(Debug, Parser)]
@@ -129,7 +131,10 @@ pub(crate) struct Compile {
     /// Sparsity: auto takes what the checkpoint declares, none keeps every trit, N:M masks latent weights and checks packed ones
     #[arg(long, default_value = "auto", value_name = "auto|none|N:M", value_parser = parse_pattern)]
     pub(crate) nm: RequestedPattern,
-    /// How trits are stored; auto: nm-vi for 1:4 and 2:4, t5 for the rest
+    /// What the file is meant for, which decides how trits are stored; every backend runs every file
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) target: Target,
+    /// How trits are stored; auto: as suits the target
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) encoding: EncodingChoice,
     /// Execution order of nm-vi; auto: fragments, or windows for the patterns (M-2):M
@@ -171,6 +176,16 @@ pub(crate) struct Compile {
     /// Print a summary as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl ValueEnum for Target {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()).help(self.describe()))
+    }
 }
 
 /// What the user wants of the sparsity.

@@ -12,6 +12,7 @@
 
 mod activations;
 mod ceiling;
+pub mod gemm;
 mod gemv;
 mod linear;
 mod matrix;
@@ -20,6 +21,7 @@ mod peak;
 mod platform;
 mod pool;
 pub mod portable;
+mod simd;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]

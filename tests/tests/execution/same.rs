@@ -1,6 +1,6 @@
 //! How a text is cut, batched, cached and shared out does not change what a model computes.
 
-use sbnc_runtime::{Model, SessionOptions};
+use sbnc_runtime::{CacheType, Model, SessionOptions};
 
 use crate::kit::{Golden, NAMES, assert_same, best, distance, name, platforms};
 
@@ -129,4 +129,28 @@ fn every_encoding_gives_the_same_model() {
             }
         }
     }
+}
+
+#[test]
+fn keys_and_values_in_16_bits_are_near() {
+    let Some(golden) = Golden::compile("hf-llama-packed-bitlinear", &[]) else { return };
+    let text = text(30, 5);
+    for platform in platforms() {
+        let model = golden.open(platform, 2);
+        let with = |cache| {
+            let mut session = model.session(&SessionOptions { cache, ..options(512, 1) }).unwrap();
+            assert_eq!(session.cache(), cache);
+            let mut all = Vec::new();
+            session.forward_all(&text, |rows| all.extend_from_slice(rows.values)).unwrap();
+            all
+        };
+        let exact = with(CacheType::F32);
+        // What rounding to 11 or 8 bits does in a random model, whose inputs jump between integers.
+        for (cache, most) in [(CacheType::F16, 0.1), (CacheType::Bf16, 0.2)] {
+            let error = distance(&with(cache), &exact);
+            assert!(error > 0.0 && error < most, "{}, {cache:?}: {error}", name(platform));
+        }
+    }
+    let limited = SessionOptions { memory: Some(1 << 30), ..options(512, 1) };
+    assert_eq!(golden.open(best(), 1).session(&limited).unwrap().cache(), CacheType::F16);
 }

@@ -10,7 +10,7 @@ mod ceiling;
 
 use std::time::{Duration, Instant};
 
-use sbnc_format::{Encoding, Order, Pattern};
+use sbnc_format::{Encoding, Order, Packing, Pattern};
 use sbnc_kernels::cpu::gemm::{self, Kernel};
 use sbnc_kernels::cpu::{Activations, Linear, Output, Packed, Pool, Rule, available_threads, portable};
 
@@ -53,7 +53,7 @@ impl Random {
             }
         }
         let pattern = Pattern::from_ids(form.2.0, form.2.1).unwrap();
-        Packed::new((form.0, form.1, pattern), &trits, cols, vec![0.02; rows]).unwrap()
+        Packed::new(Packing { encoding: form.0, order: form.1, pattern }, &trits, cols, vec![0.02; rows]).unwrap()
     }
 
     fn layer(&mut self, form: (Encoding, Order, (u8, u8))) -> Layer {

@@ -1,12 +1,14 @@
 //! Linear layers of many tokens on every kernel of this processor, equal to the oracle bit for bit.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use sbnc_format::{Encoding, Order, Pattern};
+use sbnc_format::{Encoding, Order, Packing, Pattern};
 use sbnc_kernels::cpu::gemm::{self, Kernel};
 use sbnc_kernels::cpu::{Activations, Linear, Output, Packed, Pool, Rule, portable};
 
 /// Encoding, order, and the patterns to choose from (0:0 is dense).
-const LAYOUTS: [(Encoding, Order, &[(u8, u8)]); 7] = [
+type Layout = (Encoding, Order, &'static [(u8, u8)]);
+
+const LAYOUTS: [Layout; 7] = [
     (Encoding::T2, Order::Rows, &[(0, 0), (2, 4), (6, 8)]),
     (Encoding::T5, Order::Rows, &[(0, 0), (6, 8), (3, 5)]),
     (Encoding::Nm6b, Order::Rows, &[(2, 4), (1, 4)]),
@@ -48,9 +50,8 @@ impl Random {
     /// Activations: ordinary ones, or only the largest and the smallest that there are.
     fn activations(&mut self, tokens: usize, cols: usize, extreme: bool) -> Activations {
         let sign = if self.below(2) == 0 { 1.0 } else { -1.0 };
-        let x: Vec<f32> = (0..tokens * cols)
-            .map(|_| if extreme { sign } else { self.below(2001) as f32 / 100.0 - 10.0 })
-            .collect();
+        let x: Vec<f32> =
+            (0..tokens * cols).map(|_| if extreme { sign } else { self.below(2001) as f32 / 100.0 - 10.0 }).collect();
         Activations::quantise(&x, cols, if self.below(4) == 0 { Rule::A4 } else { Rule::A8 })
     }
 }
@@ -66,7 +67,8 @@ impl Random {
         let one = self.below(2) == 0;
         let scales = (0..rows).map(|row| if one { 0.37 } else { 0.01 + (row % 7) as f32 }).collect();
         let pattern = Pattern::from_ids(layout.2.0, layout.2.1).unwrap();
-        let packed = Packed::new((layout.0, layout.1, pattern), &trits, cols, scales).unwrap();
+        let packed =
+            Packed::new(Packing { encoding: layout.0, order: layout.1, pattern }, &trits, cols, scales).unwrap();
         let bias = (self.below(3) == 0).then(|| (0..rows).map(|row| row as f32 - 3.5).collect());
         Layer { packed, bias }
     }

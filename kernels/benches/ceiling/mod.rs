@@ -47,20 +47,35 @@ fn maddubs(turns: u64) {
     repeat!(
         turns,
         [
-            "vpmaddubsw ymm12, ymm14, ymm15", "vpaddw ymm0, ymm0, ymm12",
-            "vpmaddubsw ymm13, ymm14, ymm15", "vpaddw ymm1, ymm1, ymm13",
-            "vpmaddubsw ymm12, ymm14, ymm15", "vpaddw ymm2, ymm2, ymm12",
-            "vpmaddubsw ymm13, ymm14, ymm15", "vpaddw ymm3, ymm3, ymm13",
-            "vpmaddubsw ymm12, ymm14, ymm15", "vpaddw ymm4, ymm4, ymm12",
-            "vpmaddubsw ymm13, ymm14, ymm15", "vpaddw ymm5, ymm5, ymm13",
-            "vpmaddubsw ymm12, ymm14, ymm15", "vpaddw ymm6, ymm6, ymm12",
-            "vpmaddubsw ymm13, ymm14, ymm15", "vpaddw ymm7, ymm7, ymm13",
-            "vpmaddubsw ymm12, ymm14, ymm15", "vpaddw ymm8, ymm8, ymm12",
-            "vpmaddubsw ymm13, ymm14, ymm15", "vpaddw ymm9, ymm9, ymm13",
-            "vpmaddubsw ymm12, ymm14, ymm15", "vpaddw ymm10, ymm10, ymm12",
-            "vpmaddubsw ymm13, ymm14, ymm15", "vpaddw ymm11, ymm11, ymm13"
+            "vpmaddubsw ymm12, ymm14, ymm15",
+            "vpaddw ymm0, ymm0, ymm12",
+            "vpmaddubsw ymm13, ymm14, ymm15",
+            "vpaddw ymm1, ymm1, ymm13",
+            "vpmaddubsw ymm12, ymm14, ymm15",
+            "vpaddw ymm2, ymm2, ymm12",
+            "vpmaddubsw ymm13, ymm14, ymm15",
+            "vpaddw ymm3, ymm3, ymm13",
+            "vpmaddubsw ymm12, ymm14, ymm15",
+            "vpaddw ymm4, ymm4, ymm12",
+            "vpmaddubsw ymm13, ymm14, ymm15",
+            "vpaddw ymm5, ymm5, ymm13",
+            "vpmaddubsw ymm12, ymm14, ymm15",
+            "vpaddw ymm6, ymm6, ymm12",
+            "vpmaddubsw ymm13, ymm14, ymm15",
+            "vpaddw ymm7, ymm7, ymm13",
+            "vpmaddubsw ymm12, ymm14, ymm15",
+            "vpaddw ymm8, ymm8, ymm12",
+            "vpmaddubsw ymm13, ymm14, ymm15",
+            "vpaddw ymm9, ymm9, ymm13",
+            "vpmaddubsw ymm12, ymm14, ymm15",
+            "vpaddw ymm10, ymm10, ymm12",
+            "vpmaddubsw ymm13, ymm14, ymm15",
+            "vpaddw ymm11, ymm11, ymm13"
         ],
-        ["ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7", "ymm8", "ymm9", "ymm10", "ymm11", "ymm12", "ymm13"]
+        [
+            "ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7", "ymm8", "ymm9", "ymm10", "ymm11", "ymm12",
+            "ymm13"
+        ]
     );
 }
 
@@ -68,12 +83,18 @@ fn vnni_256(turns: u64) {
     repeat!(
         turns,
         [
-            "{{vex}} vpdpbusd ymm0, ymm14, ymm15", "{{vex}} vpdpbusd ymm1, ymm14, ymm15",
-            "{{vex}} vpdpbusd ymm2, ymm14, ymm15", "{{vex}} vpdpbusd ymm3, ymm14, ymm15",
-            "{{vex}} vpdpbusd ymm4, ymm14, ymm15", "{{vex}} vpdpbusd ymm5, ymm14, ymm15",
-            "{{vex}} vpdpbusd ymm6, ymm14, ymm15", "{{vex}} vpdpbusd ymm7, ymm14, ymm15",
-            "{{vex}} vpdpbusd ymm8, ymm14, ymm15", "{{vex}} vpdpbusd ymm9, ymm14, ymm15",
-            "{{vex}} vpdpbusd ymm10, ymm14, ymm15", "{{vex}} vpdpbusd ymm11, ymm14, ymm15"
+            "{{vex}} vpdpbusd ymm0, ymm14, ymm15",
+            "{{vex}} vpdpbusd ymm1, ymm14, ymm15",
+            "{{vex}} vpdpbusd ymm2, ymm14, ymm15",
+            "{{vex}} vpdpbusd ymm3, ymm14, ymm15",
+            "{{vex}} vpdpbusd ymm4, ymm14, ymm15",
+            "{{vex}} vpdpbusd ymm5, ymm14, ymm15",
+            "{{vex}} vpdpbusd ymm6, ymm14, ymm15",
+            "{{vex}} vpdpbusd ymm7, ymm14, ymm15",
+            "{{vex}} vpdpbusd ymm8, ymm14, ymm15",
+            "{{vex}} vpdpbusd ymm9, ymm14, ymm15",
+            "{{vex}} vpdpbusd ymm10, ymm14, ymm15",
+            "{{vex}} vpdpbusd ymm11, ymm14, ymm15"
         ],
         ["ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7", "ymm8", "ymm9", "ymm10", "ymm11"]
     );
@@ -83,17 +104,35 @@ fn vnni_512(turns: u64) {
     repeat!(
         turns,
         [
-            "vpdpbusd zmm0, zmm30, zmm31", "vpdpbusd zmm1, zmm30, zmm31", "vpdpbusd zmm2, zmm30, zmm31",
-            "vpdpbusd zmm3, zmm30, zmm31", "vpdpbusd zmm4, zmm30, zmm31", "vpdpbusd zmm5, zmm30, zmm31",
-            "vpdpbusd zmm6, zmm30, zmm31", "vpdpbusd zmm7, zmm30, zmm31", "vpdpbusd zmm8, zmm30, zmm31",
-            "vpdpbusd zmm9, zmm30, zmm31", "vpdpbusd zmm10, zmm30, zmm31", "vpdpbusd zmm11, zmm30, zmm31",
-            "vpdpbusd zmm12, zmm30, zmm31", "vpdpbusd zmm13, zmm30, zmm31", "vpdpbusd zmm14, zmm30, zmm31",
-            "vpdpbusd zmm15, zmm30, zmm31", "vpdpbusd zmm16, zmm30, zmm31", "vpdpbusd zmm17, zmm30, zmm31",
-            "vpdpbusd zmm18, zmm30, zmm31", "vpdpbusd zmm19, zmm30, zmm31", "vpdpbusd zmm20, zmm30, zmm31",
-            "vpdpbusd zmm21, zmm30, zmm31", "vpdpbusd zmm22, zmm30, zmm31", "vpdpbusd zmm23, zmm30, zmm31"
+            "vpdpbusd zmm0, zmm30, zmm31",
+            "vpdpbusd zmm1, zmm30, zmm31",
+            "vpdpbusd zmm2, zmm30, zmm31",
+            "vpdpbusd zmm3, zmm30, zmm31",
+            "vpdpbusd zmm4, zmm30, zmm31",
+            "vpdpbusd zmm5, zmm30, zmm31",
+            "vpdpbusd zmm6, zmm30, zmm31",
+            "vpdpbusd zmm7, zmm30, zmm31",
+            "vpdpbusd zmm8, zmm30, zmm31",
+            "vpdpbusd zmm9, zmm30, zmm31",
+            "vpdpbusd zmm10, zmm30, zmm31",
+            "vpdpbusd zmm11, zmm30, zmm31",
+            "vpdpbusd zmm12, zmm30, zmm31",
+            "vpdpbusd zmm13, zmm30, zmm31",
+            "vpdpbusd zmm14, zmm30, zmm31",
+            "vpdpbusd zmm15, zmm30, zmm31",
+            "vpdpbusd zmm16, zmm30, zmm31",
+            "vpdpbusd zmm17, zmm30, zmm31",
+            "vpdpbusd zmm18, zmm30, zmm31",
+            "vpdpbusd zmm19, zmm30, zmm31",
+            "vpdpbusd zmm20, zmm30, zmm31",
+            "vpdpbusd zmm21, zmm30, zmm31",
+            "vpdpbusd zmm22, zmm30, zmm31",
+            "vpdpbusd zmm23, zmm30, zmm31"
         ],
-        ["zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7", "zmm8", "zmm9", "zmm10", "zmm11", "zmm12",
-         "zmm13", "zmm14", "zmm15", "zmm16", "zmm17", "zmm18", "zmm19", "zmm20", "zmm21", "zmm22", "zmm23"]
+        [
+            "zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7", "zmm8", "zmm9", "zmm10", "zmm11", "zmm12",
+            "zmm13", "zmm14", "zmm15", "zmm16", "zmm17", "zmm18", "zmm19", "zmm20", "zmm21", "zmm22", "zmm23"
+        ]
     );
 }
 

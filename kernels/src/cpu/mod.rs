@@ -11,13 +11,17 @@
 //! knows of models: the runtime decides what is computed, and allocates everything before it begins.
 
 mod activations;
+mod ceiling;
 pub mod gemm;
+mod gemv;
 mod linear;
 mod matrix;
 pub mod ops;
 mod platform;
 mod pool;
 pub mod portable;
+#[cfg(test)]
+mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
@@ -31,12 +35,13 @@ pub use pool::Pool;
 pub struct Cpu {
     platform: Platform,
     pool: Pool,
+    scratch: gemv::Scratch,
 }
 
 impl Cpu {
     /// Kernels for `platform` on `threads` threads.
     pub fn new(platform: Platform, threads: usize) -> std::io::Result<Self> {
-        Ok(Self { platform, pool: Pool::new(threads)? })
+        Ok(Self { platform, pool: Pool::new(threads)?, scratch: gemv::Scratch::default() })
     }
 
     /// The instructions in use.

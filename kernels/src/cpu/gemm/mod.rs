@@ -19,8 +19,8 @@ mod rows;
 use std::cell::RefCell;
 use std::ops::Range;
 
-pub use kernel::Kernel;
 pub(crate) use finish::{Rows, finish};
+pub use kernel::Kernel;
 pub(crate) use kernel::{Line, PANEL, Slab, SumLine};
 pub(crate) use rows::tables;
 

@@ -4,7 +4,6 @@
 
 use std::ops::Range;
 
-use sbnc_format::encoding::strip;
 use sbnc_format::{Encoding, Order};
 
 use crate::cpu::Matrix;
@@ -18,17 +17,11 @@ pub(crate) fn stride(cols: usize) -> usize {
 }
 
 /// Unpacks some rows; the first is a multiple of 16.
-pub(crate) fn unpack(
-    weight: &Matrix<'_>,
-    range: Range<usize>,
-    out: &mut [u8],
-    stride: usize,
-    windows: &mut Vec<u8>,
-) {
-    let strip = strip(weight.encoding, weight.order, weight.cols, weight.pattern);
+pub(crate) fn unpack(weight: &Matrix<'_>, range: Range<usize>, out: &mut [u8], stride: usize, windows: &mut Vec<u8>) {
+    let strip = weight.packing.strip(weight.cols);
     let strips = &weight.data[range.start / strip.rows * strip.bytes..range.end.div_ceil(strip.rows) * strip.bytes];
     for (bytes, out) in strips.chunks_exact(strip.bytes).zip(out.chunks_mut(strip.rows * stride)) {
-        match (weight.encoding, weight.order) {
+        match (weight.packing.encoding, weight.packing.order) {
             (Encoding::T2, _) => out[..bytes.len()].copy_from_slice(bytes),
             (Encoding::T5, _) => t5(bytes, out),
             (Encoding::Nm6b, _) => nm6b(bytes, out),
@@ -36,9 +29,9 @@ pub(crate) fn unpack(
                 let width = strip.bytes / 512 * 32;
                 windows.resize(width * 16, 0);
                 fragments::<0x55>(bytes, windows, width);
-                let blocks = weight.cols / weight.pattern.m();
+                let blocks = weight.cols / weight.packing.pattern.m();
                 for (windows, out) in windows.chunks_exact(width).zip(out.chunks_exact_mut(stride)) {
-                    contract(windows, weight.pattern.m() / 2 - 1, blocks, out);
+                    contract(windows, weight.packing.pattern.m() / 2 - 1, blocks, out);
                 }
             }
             _ => fragments::<0>(bytes, out, stride),
@@ -117,7 +110,7 @@ pub(crate) mod tables {
         while byte < 256 {
             let (mut rest, mut i) = (byte as u16, 0);
             while i < 5 {
-                table[byte] |= rest % 3 << (2 * i);
+                table[byte] |= (rest % 3) << (2 * i);
                 rest /= 3;
                 i += 1;
             }

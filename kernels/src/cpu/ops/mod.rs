@@ -1,16 +1,18 @@
 //! What a decoder does between its linear layers.
 //!
-//! Rows of `x` are tokens. All arithmetic is f32 (f64 where noted); keys and values are kept in 16 bits.
+//! Rows of `x` are tokens. All arithmetic is f32 (f64 where noted); keys and values are kept in 16 bits ([`WideCache`] keeps 32).
 
 mod attention;
 mod dense;
 mod elementwise;
 mod norm;
 mod rotary;
+mod wide;
 
 pub use attention::{Cache, Heads, Segment};
 pub use elementwise::Activation;
 pub use rotary::{Pairing, Rotation};
+pub use wide::WideCache;
 
 /// How keys and values are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

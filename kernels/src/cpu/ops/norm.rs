@@ -52,6 +52,6 @@ fn norm_row(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
 }
 
 fn rms_factor(x: &[f32], eps: f32) -> f32 {
-    let mean = x.iter().map(|v| v * v).sum::<f32>() / x.len() as f32;
+    let mean = (x.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>() / x.len() as f64) as f32;
     1.0 / (mean + eps).sqrt()
 }

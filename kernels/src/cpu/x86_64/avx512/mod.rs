@@ -1,10 +1,16 @@
-//! Kernels for AVX-512 with VNNI and VBMI.
+//! Kernels of 512-bit vectors with VNNI and VBMI.
 
+mod fragments;
 pub(crate) mod gemm;
+mod gemv;
 pub(crate) mod panel;
 pub(crate) mod rows;
+mod sums;
+mod tables;
 
 use std::arch::x86_64::*;
+
+pub(crate) use gemv::{deal, kernel};
 
 /// A whole vector.
 #[inline]

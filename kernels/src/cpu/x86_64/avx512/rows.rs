@@ -3,7 +3,6 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use sbnc_format::encoding::strip;
 use sbnc_format::{Encoding, Order};
 
 use super::{load, load_part, store};
@@ -12,17 +11,11 @@ use crate::cpu::gemm::tables;
 
 /// Unpacks some rows; the first is a multiple of 16. Beyond the last column up to 128 bytes of `out` are written.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-pub(crate) fn unpack(
-    weight: &Matrix<'_>,
-    range: Range<usize>,
-    out: &mut [u8],
-    stride: usize,
-    windows: &mut Vec<u8>,
-) {
-    let strip = strip(weight.encoding, weight.order, weight.cols, weight.pattern);
+pub(crate) fn unpack(weight: &Matrix<'_>, range: Range<usize>, out: &mut [u8], stride: usize, windows: &mut Vec<u8>) {
+    let strip = weight.packing.strip(weight.cols);
     let strips = &weight.data[range.start / strip.rows * strip.bytes..range.end.div_ceil(strip.rows) * strip.bytes];
     let strips = strips.chunks_exact(strip.bytes).zip(out.chunks_mut(strip.rows * stride));
-    match (weight.encoding, weight.order) {
+    match (weight.packing.encoding, weight.packing.order) {
         (Encoding::T2, _) => strips.for_each(|(bytes, out)| out[..bytes.len()].copy_from_slice(bytes)),
         (Encoding::T5, _) => {
             let tables = T5::new();
@@ -32,8 +25,8 @@ pub(crate) fn unpack(
         (_, Order::Windows) => {
             let width = strip.bytes / 512 * 32 + 64;
             windows.resize(width * 16, 0);
-            let (tables, join) = (Fragments::new(0x55), Contraction::new(weight.pattern.m() / 2 - 1));
-            let blocks = weight.cols / weight.pattern.m();
+            let (tables, join) = (Fragments::new(0x55), Contraction::new(weight.packing.pattern.m() / 2 - 1));
+            let blocks = weight.cols / weight.packing.pattern.m();
             for (bytes, out) in strips {
                 tables.strip(bytes, windows, width);
                 for (windows, out) in windows.chunks_exact(width).zip(out.chunks_exact_mut(stride)) {
@@ -232,18 +225,16 @@ impl Contraction {
         // An even number of blocks is a whole number of bytes.
         let blocks = 64 / (2 * each) * 2;
         let bytes = blocks * (each + 1) / 2;
-        for byte in 0..bytes {
-            for half in 0..2 {
-                let nibble = 2 * byte + half;
-                let (block, i) = (nibble / (each + 1), nibble % (each + 1));
-                if i < each {
-                    sources[2 * half][byte] = (block * each + i) as u8;
-                    present[2 * half] |= 1 << byte;
-                }
-                if i > 0 {
-                    sources[2 * half + 1][byte] = (block * each + i - 1) as u8;
-                    present[2 * half + 1] |= 1 << byte;
-                }
+        for nibble in 0..2 * bytes {
+            let (byte, half) = (nibble / 2, nibble % 2);
+            let (block, i) = (nibble / (each + 1), nibble % (each + 1));
+            if i < each {
+                sources[2 * half][byte] = (block * each + i) as u8;
+                present[2 * half] |= 1 << byte;
+            }
+            if i > 0 {
+                sources[2 * half + 1][byte] = (block * each + i - 1) as u8;
+                present[2 * half + 1] |= 1 << byte;
             }
         }
         let sources = [load(&sources[0]), load(&sources[1]), load(&sources[2]), load(&sources[3])];

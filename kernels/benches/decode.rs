@@ -60,6 +60,9 @@ fn main() {
             }
         }
     }
+    for &threads in &options.threads {
+        print_latency(threads);
+    }
     let mut ceiling = 0.0;
     for row in &rows {
         let seconds = median(&row.seconds);
@@ -76,6 +79,24 @@ fn main() {
             seconds * 1e3 / options.layers as f64 * 30.0,
         );
     }
+}
+
+/// What a call costs that has nothing to do but to reach all threads and come back.
+fn print_latency(threads: usize) {
+    const CALLS: usize = 1000;
+    let cpu = Cpu::new(Platform::detect(), threads).unwrap();
+    let seconds: Vec<f64> = (0..50)
+        .map(|_| {
+            let started = Instant::now();
+            (0..CALLS).for_each(|_| {
+                cpu.pool().run(threads, &|task| {
+                    std::hint::black_box(task);
+                })
+            });
+            started.elapsed().as_secs_f64() / CALLS as f64
+        })
+        .collect();
+    println!("{threads} threads: an empty call takes {:.2} us", median(&seconds) * 1e6);
 }
 
 /// Something to measure, and what it took.

@@ -20,6 +20,7 @@ pub mod ops;
 mod platform;
 mod pool;
 pub mod portable;
+mod simd;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]

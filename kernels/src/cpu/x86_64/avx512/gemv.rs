@@ -17,7 +17,7 @@ use crate::cpu::gemv::{Deal, Kernel, Layout, Line, Lines};
 use crate::cpu::platform::{Isa, Platform};
 
 /// Rows that share loads of activations.
-const ROWS: usize = 4;
+const ROWS: usize = 2;
 /// Tokens that share the planes of a weight.
 const TOKENS: usize = 4;
 
@@ -114,7 +114,7 @@ fn of_block<const FORM: u8, const R: usize, const T: usize>(
         let mut stored = [_mm512_setzero_si512(); R];
         for (r, stored) in stored.iter_mut().enumerate() {
             let start = rows.as_ptr().wrapping_add(r * bytes + i * step(FORM));
-            prefetch(start);
+            prefetch(rows.as_ptr().wrapping_add((R * i + r) * step(FORM)));
             // SAFETY: the mask lets a whole step of row r through, or the `left` bytes that remain of it.
             *stored = unsafe { load(start, mask) };
         }

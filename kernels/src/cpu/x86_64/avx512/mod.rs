@@ -1,4 +1,4 @@
-//! Kernels of 512-bit vectors with VNNI and VBMI.
+//! Kernels for AVX-512 with VNNI and VBMI.
 
 mod fragments;
 pub(crate) mod gemm;

@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 use crate::cpu::gemv::Line;
 
 /// How far ahead of its use a weight is fetched: more than memory delivers in the time that it takes to answer.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 8192;
 
 /// Sums of R rows and T tokens. With one token there is a vector for each plane, otherwise only the first is used.
 pub(super) struct Sums<const R: usize, const T: usize>([[[__m512i; 4]; T]; R]);

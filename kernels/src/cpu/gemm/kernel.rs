@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use super::finish::Rows;
-use super::rows;
 use crate::cpu::activations::BLOCK;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::x86_64::{amx, avx2, avx512};
@@ -183,8 +182,9 @@ impl Kernel {
         windows: &mut Vec<u8>,
     ) {
         match self.0 {
-            Way::Avx2 | Way::AvxVnni => rows::unpack(weight, range, out, stride, windows),
             // SAFETY: the value proves that the processor has the instructions.
+            Way::Avx2 | Way::AvxVnni => unsafe { avx2::rows::unpack(weight, range, out, stride, windows) },
+            // SAFETY: as above.
             Way::Avx512 | Way::Amx => unsafe { avx512::rows::unpack(weight, range, out, stride, windows) },
         }
     }

@@ -14,7 +14,7 @@
 
 mod finish;
 mod kernel;
-mod rows;
+pub(crate) mod rows;
 
 use std::cell::RefCell;
 use std::ops::Range;

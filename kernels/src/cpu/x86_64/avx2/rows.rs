@@ -38,23 +38,33 @@ pub(crate) fn unpack(weight: &Matrix<'_>, range: Range<usize>, out: &mut [u8], s
     }
 }
 
+/// The first 16 bytes, zeros behind them where there are fewer.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sixteen(bytes: &[u8]) -> __m128i {
+    match bytes.first_chunk() {
+        Some(bytes) => load_16(bytes),
+        None => {
+            let mut padded = [0; 16];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            load_16(&padded)
+        }
+    }
+}
+
 /// With q(i) = byte div 3^i, digit i is q(i) − 3·q(i + 1), so that Σ digit(i)·4^i = q(0) + q(1) + 4·q(2) + 16·q(3) + 64·q(4).
 #[target_feature(enable = "avx2")]
 fn t5(bytes: &[u8], out: &mut [u8]) {
-    let (whole, rest) = bytes.as_chunks::<16>();
-    for (i, bytes) in whole.iter().enumerate() {
-        t5_codes(bytes, &mut out[20 * i..]);
+    for i in 0..bytes.len().div_ceil(16) {
+        t5_codes(sixteen(&bytes[16 * i..]), &mut out[20 * i..]);
     }
-    let mut last = [0; 16];
-    last[..rest.len()].copy_from_slice(rest);
-    t5_codes(&last, &mut out[20 * whole.len()..]);
 }
 
 /// 16 bytes to 20; 26 are written.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn t5_codes(bytes: &[u8; 16], out: &mut [u8]) {
-    let byte = _mm256_cvtepu8_epi16(load_16(bytes));
+fn t5_codes(bytes: __m128i, out: &mut [u8]) {
+    let byte = _mm256_cvtepu8_epi16(bytes);
     let third = _mm256_mulhi_epu16(byte, _mm256_set1_epi16(21846));
     let ninth = _mm256_mulhi_epu16(byte, _mm256_set1_epi16(7282));
     let third3 = _mm256_mulhi_epu16(byte, _mm256_set1_epi16(2428));
@@ -77,19 +87,17 @@ fn t5_codes(bytes: &[u8; 16], out: &mut [u8]) {
 
 #[target_feature(enable = "avx2")]
 fn nm6b(bytes: &[u8], out: &mut [u8]) {
-    for (bytes, out) in bytes.chunks(12).zip(out.as_chunks_mut::<16>().0) {
-        let mut padded = [0; 16];
-        padded[..bytes.len()].copy_from_slice(bytes);
-        nm6b_codes(&padded, out);
+    for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().take(bytes.len().div_ceil(12)).enumerate() {
+        nm6b_codes(sixteen(&bytes[12 * i..]), out);
     }
 }
 
 /// 12 bytes to 16.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn nm6b_codes(bytes: &[u8; 16], out: &mut [u8; 16]) {
+fn nm6b_codes(bytes: __m128i, out: &mut [u8; 16]) {
     let threes = _mm_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1);
-    let bits = _mm_shuffle_epi8(load_16(bytes), threes);
+    let bits = _mm_shuffle_epi8(bytes, threes);
     let field = |bits: __m128i, mask: i32| _mm_and_si128(bits, _mm_set1_epi32(mask));
     let codes = _mm_or_si128(
         _mm_or_si128(field(bits, 0x3F), field(_mm_slli_epi32::<2>(bits), 0x3F00)),
@@ -191,10 +199,8 @@ fn fragments(bytes: &[u8], out: &mut [u8], stride: usize, zeros: i8) {
 fn threes(windows: &[u8], blocks: usize, out: &mut [u8]) {
     let spread = _mm_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1);
     let close = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1);
-    for (i, windows) in windows.chunks(12).take(blocks.div_ceil(4)).enumerate() {
-        let mut padded = [0; 16];
-        padded[..windows.len()].copy_from_slice(windows);
-        let block = _mm_shuffle_epi8(load_16(&padded), spread);
+    for i in 0..blocks.div_ceil(4) {
+        let block = _mm_shuffle_epi8(sixteen(&windows[12 * i..]), spread);
         let field = |bits: __m128i, mask: i32| _mm_and_si128(bits, _mm_set1_epi32(mask));
         let joined = _mm_or_si128(
             _mm_or_si128(field(block, 0xFF), field(_mm_srli_epi32::<4>(block), 0xFF0)),

@@ -103,6 +103,14 @@ impl Kernel {
         }
     }
 
+    /// Tokens from which on unpacking pays, where there is a kernel for few tokens: measured.
+    pub(crate) fn pays_from(self) -> usize {
+        match self.0 {
+            Way::Avx2 | Way::AvxVnni | Way::Amx => 9,
+            Way::Avx512 => 13,
+        }
+    }
+
     /// Columns of a block at most.
     pub(super) fn block(self) -> usize {
         match self.0 {

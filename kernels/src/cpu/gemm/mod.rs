@@ -28,9 +28,6 @@ use super::activations::{Activations, BLOCK};
 use super::linear::{Linear, Output};
 use super::pool::{Pool, Shares};
 
-/// Tokens from which on unpacking pays.
-pub(crate) const MIN_TOKENS: usize = 9;
-
 /// Tokens of a task at most: their sums and a block of their columns share the second cache.
 const MAX_TOKENS: usize = 512;
 

@@ -12,10 +12,11 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::sums::{Sums, load, prefetch_at, put};
-use super::tables::{byte_of, table};
+use super::sums::{Sums, load, put};
+use super::tables::table;
 use crate::cpu::Matrix;
-use crate::cpu::gemv::{Line, Lines};
+use crate::cpu::gemv::{Line, Lines, TOKENS};
+use crate::cpu::x86_64::{PAIR_VALUES, byte_of, fetch};
 
 /// Rows of a strip.
 const ROWS: usize = 16;
@@ -28,7 +29,7 @@ const QUAD: usize = 64;
 pub(super) fn sums_of(weight: &Matrix<'_>, rows: Range<usize>, x: &Lines<'_>, sums: &mut [i32]) {
     let bytes = weight.data.len() / weight.rows.div_ceil(ROWS);
     let strips = weight.data[rows.start / ROWS * bytes..].chunks_exact(bytes);
-    let mut of_strip = [0; ROWS * crate::cpu::gemv::TOKENS];
+    let mut of_strip = [0; ROWS * TOKENS];
     for (strip, sums) in strips.zip(sums.chunks_mut(ROWS * x.tokens)) {
         let of_strip = &mut of_strip[..ROWS * x.tokens];
         // Few tokens at a time: all accumulators of a pair of rows stay in registers.
@@ -73,8 +74,8 @@ fn of_pair<const T: usize>(strip: &[u8], g: usize, lines: &[Line], stride: usize
     for i in 0..tiles.div_ceil(2) {
         let start = strip.as_ptr().wrapping_add(2 * i * TILE + g * QUAD);
         let ahead = strip.as_ptr().wrapping_add(strip.len() + (g * tiles + 2 * i) * QUAD);
-        prefetch_at(ahead);
-        prefetch_at(ahead.wrapping_add(QUAD));
+        fetch(ahead);
+        fetch(ahead.wrapping_add(QUAD));
         // SAFETY: tile 2i is one of the strip's.
         let first = unsafe { load(start, u64::MAX) };
         // SAFETY: tile 2i + 1 is one of the strip's too, or nothing is read.
@@ -106,7 +107,7 @@ impl Tables {
     fn new() -> Self {
         let values = |row: &[Line; 3]| [table(&row[0]), table(&row[1]), table(&row[2])];
         Self {
-            pairs: table(&PAIRS),
+            pairs: table(&PAIR_CODES),
             indices: [table(&INDICES[0]), table(&INDICES[1])],
             begins: table(&BEGINS),
             values: [values(&VALUES[0]), values(&VALUES[1])],
@@ -138,7 +139,7 @@ impl Tables {
 /// Groups of a row in a tile.
 const GROUPS: usize = 32;
 
-static PAIRS: Line = {
+static PAIR_CODES: Line = {
     let mut line = [0; 64];
     let mut i = 0;
     while i < 64 {
@@ -171,9 +172,6 @@ static BEGINS: Line = {
     }
     Line(line)
 };
-
-/// Values of the two rows of a pair code.
-const PAIR_VALUES: [[i8; 2]; 9] = [[1, 1], [1, 0], [0, 1], [1, -1], [-1, 1], [-1, 0], [0, -1], [-1, -1], [0, 0]];
 
 /// The two values of a group as bits that make, together with its index nibble, a number below 64. The nibble of a group whose second value is zero is
 /// always 4, and one whose first is zero has 4, 8 or 12; so their lowest bits are free, and 33 groups find room in 64 numbers.

@@ -17,7 +17,7 @@ use crate::cpu::platform::{Isa, Platform};
 use crate::cpu::Matrix;
 
 /// Rows that share loads of activations.
-const ROWS: usize = 2;
+const ROWS: usize = 4;
 /// Tokens that share the planes of a weight.
 const TOKENS: usize = 4;
 

@@ -7,6 +7,7 @@
 use std::arch::x86_64::*;
 
 use crate::cpu::gemv::Line;
+use crate::cpu::x86_64::fetch;
 
 /// How far ahead of its use a weight is fetched: more than memory delivers in the time that it takes to answer.
 const AHEAD: usize = 8192;
@@ -134,12 +135,5 @@ unsafe fn load_line(line: *const Line) -> __m512i {
 /// Begins to fetch what is needed a while after the bytes at `start`.
 #[inline]
 pub(super) fn prefetch(start: *const u8) {
-    prefetch_at(start.wrapping_add(AHEAD));
-}
-
-/// Begins to fetch the bytes at `start`, whatever is there.
-#[inline]
-pub(super) fn prefetch_at(start: *const u8) {
-    // SAFETY: a prefetch of whatever address changes nothing but caches.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(start.cast()) };
+    fetch(start.wrapping_add(AHEAD));
 }

@@ -6,8 +6,10 @@ use super::Cpu;
 
 /// Bytes of a task.
 const TASK: usize = 256 << 10;
-/// Bytes that are added up at a time.
-const STEP: usize = 64;
+/// Bytes that are fetched at a time.
+const LINE: usize = 64;
+/// Bytes that are added up at a time: some vectors, so that no sum waits for the one before.
+const STEP: usize = 4 * LINE;
 /// How far ahead of its use a line is fetched.
 const AHEAD: usize = 8192;
 
@@ -59,16 +61,17 @@ impl Cpu {
 #[inline(always)]
 fn add_up(bytes: &[u8]) -> u64 {
     let (steps, rest) = bytes.as_chunks::<STEP>();
-    // Sums of several steps are independent of each other, so that none waits for the one before.
-    let mut lanes = [[0u64; STEP / 8]; 4];
-    for (i, step) in steps.iter().enumerate() {
-        fetch(step.as_ptr().wrapping_add(AHEAD));
-        for (lane, word) in lanes[i % 4].iter_mut().zip(step.as_chunks::<8>().0) {
+    let mut lanes = [0u64; STEP / 8];
+    for step in steps {
+        for line in step.as_chunks::<LINE>().0 {
+            fetch(line.as_ptr().wrapping_add(AHEAD));
+        }
+        for (lane, word) in lanes.iter_mut().zip(step.as_chunks::<8>().0) {
             *lane = lane.wrapping_add(u64::from_le_bytes(*word));
         }
     }
     let words_of_rest = rest.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
-    lanes.into_iter().flatten().chain(words_of_rest).fold(0, u64::wrapping_add)
+    lanes.into_iter().chain(words_of_rest).fold(0, u64::wrapping_add)
 }
 
 #[cfg(target_arch = "x86_64")]

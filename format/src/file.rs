@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::digest::Digest;
-use crate::encoding::{Encoding, Order, Pattern};
+use crate::encoding::Packing;
 use crate::error::{FormatError, Result, rule};
 use crate::header::{Header, Section, section};
 use crate::manifest::{Codec, FileEntry, Manifest};
@@ -204,7 +204,7 @@ impl<'a> TensorView<'a> {
     /// The data without padding and scales. Of a layout that this reader does not know it is all bytes.
     pub fn data(&self) -> &'a [u8] {
         match self.tensor.layout {
-            Layout::Known { .. } => &self.extent[..self.tensor.data_bytes as usize],
+            Layout::Known(_) => &self.extent[..self.tensor.data_bytes as usize],
             Layout::Opaque { .. } => self.extent,
         }
     }
@@ -212,15 +212,15 @@ impl<'a> TensorView<'a> {
     /// The bytes of the scales, four for each; none of a layout that this reader does not know.
     pub fn scale_bytes(&self) -> &'a [u8] {
         match self.tensor.layout {
-            Layout::Known { .. } if self.tensor.scale_count > 0 => &self.extent[self.tensor.scales_offset() as usize..],
+            Layout::Known(_) if self.tensor.scale_count > 0 => &self.extent[self.tensor.scales_offset() as usize..],
             _ => &[],
         }
     }
 
     /// The layout, if the file may be decoded.
-    pub(crate) fn layout(&self) -> Result<(Encoding, Order, Pattern)> {
+    pub(crate) fn packing(&self) -> Result<Packing> {
         match self.tensor.layout {
-            Layout::Known { encoding, order, pattern } if self.decodable => Ok((encoding, order, pattern)),
+            Layout::Known(packing) if self.decodable => Ok(packing),
             _ => {
                 let subject = format!("tensor '{}'", self.tensor.name);
                 let expected = "a file of known features";

@@ -41,7 +41,7 @@ mod wire;
 pub mod writer;
 
 pub use digest::Digest;
-pub use encoding::{Encoding, Order, Pattern};
+pub use encoding::{Encoding, Order, Packing, Pattern};
 pub use error::{FormatError, Kind, Result};
 pub use file::{Proof, Sbnc, TensorView};
 pub use header::{Header, Section, section};

@@ -9,7 +9,7 @@
 
 use std::time::Instant;
 
-use sbnc_format::{Encoding, Order, Pattern};
+use sbnc_format::{Encoding, Order, Packing, Pattern};
 use sbnc_kernels::cpu::{Activations, Cpu, Isa, Linear, Output, Packed, Platform, Rule, available_threads, portable};
 
 const HIDDEN: usize = 2560;
@@ -30,7 +30,8 @@ const FORMS: [(&str, Encoding, Order, (u8, u8)); 5] = [
 
 fn main() {
     let options = Options::parse();
-    let forms = FORMS.iter().filter(|form| options.forms.is_empty() || options.forms.iter().any(|f| form.0.starts_with(f)));
+    let forms =
+        FORMS.iter().filter(|form| options.forms.is_empty() || options.forms.iter().any(|f| form.0.starts_with(f)));
     let sets: Vec<Set> = forms.map(|form| Set::new(form, options.layers)).collect();
     // Much larger than any cache.
     let largest = 1 << 29;
@@ -91,7 +92,11 @@ fn print_latency(threads: usize) {
     let seconds: Vec<f64> = (0..50)
         .map(|_| {
             let started = Instant::now();
-            (0..CALLS).for_each(|_| cpu.pool().run(threads, &|task| { std::hint::black_box(task); }));
+            (0..CALLS).for_each(|_| {
+                cpu.pool().run(threads, &|task| {
+                    std::hint::black_box(task);
+                })
+            });
             started.elapsed().as_secs_f64() / CALLS as f64
         })
         .collect();
@@ -138,7 +143,7 @@ impl Set {
         let mut seed = 1;
         let mut matrix = |rows: usize, cols: usize| {
             let trits = random_trits(rows * cols, pattern, &mut seed);
-            Packed::new((encoding, order, pattern), &trits, cols, vec![0.01; rows]).unwrap()
+            Packed::new(Packing { encoding, order, pattern }, &trits, cols, vec![0.01; rows]).unwrap()
         };
         let layer: Vec<Vec<Packed>> =
             CALLS.iter().map(|(cols, rows)| rows.iter().map(|&rows| matrix(rows, *cols)).collect()).collect();

@@ -1,7 +1,7 @@
 //! The oracle itself against products written out by hand, for every encoding and order.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use sbnc_format::{Encoding, Order, Pattern};
+use sbnc_format::{Encoding, Order, Packing, Pattern};
 use sbnc_kernels::cpu::{Activations, Packed, Rule, portable};
 
 const LAYOUTS: [(Encoding, Order, &str); 6] = [
@@ -26,7 +26,7 @@ fn sums_equal_products_written_out() {
     let trits = trits(rows, cols);
     for (encoding, order, pattern) in LAYOUTS {
         let pattern: Pattern = if pattern == "none" { Pattern::DENSE } else { pattern.parse().unwrap() };
-        let packed = Packed::new((encoding, order, pattern), &trits, cols, vec![0.5; rows]).unwrap();
+        let packed = Packed::new(Packing { encoding, order, pattern }, &trits, cols, vec![0.5; rows]).unwrap();
         let sums = portable::sums(&packed.matrix(), &x);
         for token in 0..2 {
             for row in 0..rows {

@@ -1,7 +1,9 @@
 //! The inputs of ternary linears: one int8 vector and one scale for each token.
 
+use super::ops::plain::ordered_sum;
+
 /// Smallest magnitude that activations are scaled by.
-const MIN_MAGNITUDE: f32 = 1e-5;
+pub(crate) const MIN_MAGNITUDE: f32 = 1e-5;
 
 /// Columns are padded with zeros to a multiple of this, so that vector kernels may read whole blocks.
 pub(crate) const BLOCK: usize = 64;
@@ -11,7 +13,9 @@ pub(crate) const BLOCK: usize = 64;
 pub enum Rule {
     /// `a = 127 / max(max|x|, 1e-5)`, `clamp(round_half_even(x·a), −128, 127)`.
     A8,
-    /// `a = √7 / max(mean|x|, 1e-5)`, `clamp(round_half_even(x·a), −8, 7)`.
+    /// `a = √7 / max(mean|x|, 1e-5)`, `clamp(round_half_even(x·a), −8, 7)`. The mean is
+    /// taken in f64: lane j of 32 adds the elements i ≡ j (mod 32) from the first on, then the upper half of the lanes is added to the lower until one
+    /// is left.
     A4,
 }
 
@@ -86,7 +90,7 @@ pub(crate) fn quantise_row(x: &[f32], rule: Rule, out: &mut [i8]) -> f32 {
     let (scale, low, high) = match rule {
         Rule::A8 => (127.0 / x.iter().fold(MIN_MAGNITUDE, |largest, v| largest.max(v.abs())), -128.0, 127.0),
         Rule::A4 => {
-            let mean = x.iter().map(|v| f64::from(v.abs())).sum::<f64>() / x.len() as f64;
+            let mean = ordered_sum(x, |v| f64::from(v.abs())) / x.len() as f64;
             (7f32.sqrt() / (mean as f32).max(MIN_MAGNITUDE), -8.0, 7.0)
         }
     };

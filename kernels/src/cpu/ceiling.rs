@@ -21,7 +21,7 @@ impl Cpu {
     ///
     /// let cpu = Cpu::new(Platform::detect(), 2)?;
     /// let bytes = vec![1u8; 1 << 20];
-    /// assert_eq!(cpu.read(&bytes), (1 << 17) * 0x0101_0101_0101_0101);
+    /// assert_eq!(cpu.read(&bytes), 0x0101_0101_0101_0101u64.wrapping_mul(1 << 17));
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn read(&self, bytes: &[u8]) -> u64 {

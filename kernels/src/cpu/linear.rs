@@ -4,7 +4,7 @@ use super::activations::Activations;
 use super::gemv::{self, Deal, Kernel};
 use super::matrix::Matrix;
 use super::platform::Platform;
-use super::{Cpu, portable};
+use super::{Cpu, gemm, portable};
 
 /// Most columns that the fast kernels take: their sums of scaled products stay within 32 bits.
 const MOST_COLS: usize = 1 << 20;
@@ -39,6 +39,11 @@ impl Cpu {
             assert!(end <= out.stride && x.tokens() * out.stride <= out.values.len(), "room for outputs");
             let is_apart = |other: &Linear<'_>| other.offset >= end || other.offset + other.weight.rows <= layer.offset;
             assert!(layers[..i].iter().all(is_apart), "outputs that do not overlap");
+        }
+        if x.tokens() >= gemm::MIN_TOKENS
+            && let Some(kernel) = gemm::Kernel::of(self.platform)
+        {
+            return gemm::linear(&self.pool, kernel, layers, x, out);
         }
         match few_tokens(self.platform).filter(|_| x.cols() <= MOST_COLS) {
             Some(kernel) => gemv::linear((&self.pool, &self.scratch), kernel, layers, x, out),

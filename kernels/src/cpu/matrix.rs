@@ -1,14 +1,12 @@
 //! Weights as kernels take them: the checked bytes of a tensor, as they lie in the file.
 
-use sbnc_format::encoding::{Illegal, data_bytes, encode};
-use sbnc_format::{Encoding, Order, Pattern, Validated};
+use sbnc_format::encoding::Illegal;
+use sbnc_format::{Packing, Validated};
 
 /// A ternary matrix in its stored form, with a multiplier for each row.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
-    pub(crate) encoding: Encoding,
-    pub(crate) order: Order,
-    pub(crate) pattern: Pattern,
+    pub(crate) packing: Packing,
     pub(crate) rows: usize,
     pub(crate) cols: usize,
     pub(crate) data: &'a [u8],
@@ -20,16 +18,8 @@ impl<'a> Matrix<'a> {
     /// file they are bytes.
     pub fn new(tensor: &Validated<'a>, scales: &'a [f32]) -> Option<Self> {
         let (rows, cols) = tensor.matrix();
-        let fits = tensor.encoding().is_ternary() && scales.len() == rows;
-        fits.then(|| Self {
-            encoding: tensor.encoding(),
-            order: tensor.order(),
-            pattern: tensor.pattern(),
-            rows,
-            cols,
-            data: tensor.data(),
-            scales,
-        })
+        let fits = tensor.packing().encoding.is_ternary() && scales.len() == rows;
+        fits.then(|| Self { packing: tensor.packing(), rows, cols, data: tensor.data(), scales })
     }
 
     /// Outputs.
@@ -42,6 +32,11 @@ impl<'a> Matrix<'a> {
         self.cols
     }
 
+    /// How it is stored.
+    pub fn packing(&self) -> Packing {
+        self.packing
+    }
+
     /// Bytes that one pass over the weights reads.
     pub fn bytes(&self) -> usize {
         self.data.len() + 4 * self.scales.len()
@@ -51,9 +46,7 @@ impl<'a> Matrix<'a> {
 /// A ternary matrix that was encoded in memory: random weights to measure with, or an application's own.
 #[derive(Clone, Debug)]
 pub struct Packed {
-    encoding: Encoding,
-    order: Order,
-    pattern: Pattern,
+    packing: Packing,
     cols: usize,
     data: Vec<u8>,
     scales: Vec<f32>,
@@ -61,27 +54,20 @@ pub struct Packed {
 
 impl Packed {
     /// Encodes rows of `cols` trits, one row for each scale. Panics where the sizes do not fit each other or the encoding cannot hold them.
-    pub fn new(
-        (encoding, order, pattern): (Encoding, Order, Pattern),
-        trits: &[i8],
-        cols: usize,
-        scales: Vec<f32>,
-    ) -> Result<Self, Illegal> {
+    pub fn new(packing: Packing, trits: &[i8], cols: usize, scales: Vec<f32>) -> Result<Self, Illegal> {
         let rows = scales.len();
         assert_eq!(trits.len(), rows * cols, "a row of trits for each scale");
-        let bytes = data_bytes(encoding, order, rows as u64, cols as u64, pattern);
-        let bytes = bytes.unwrap_or_else(|| panic!("{encoding:?} in {order:?} cannot hold {rows}x{cols} of {pattern}"));
+        let bytes = packing.data_bytes(rows as u64, cols as u64);
+        let bytes = bytes.unwrap_or_else(|| panic!("{packing:?} cannot hold {rows}x{cols}"));
         let mut data = vec![0; bytes as usize];
-        encode(encoding, order, pattern, trits, cols, &mut data)?;
-        Ok(Self { encoding, order, pattern, cols, data, scales })
+        packing.encode(trits, cols, &mut data)?;
+        Ok(Self { packing, cols, data, scales })
     }
 
     /// The matrix, as kernels take it: what an encoder wrote is valid.
     pub fn matrix(&self) -> Matrix<'_> {
         Matrix {
-            encoding: self.encoding,
-            order: self.order,
-            pattern: self.pattern,
+            packing: self.packing,
             rows: self.scales.len(),
             cols: self.cols,
             data: &self.data,

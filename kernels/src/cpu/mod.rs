@@ -12,13 +12,16 @@
 
 mod activations;
 mod ceiling;
+pub mod gemm;
 mod gemv;
 mod linear;
 mod matrix;
 pub mod ops;
+mod peak;
 mod platform;
 mod pool;
 pub mod portable;
+mod simd;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]

@@ -70,6 +70,8 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vbmi")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => Self::Avx512.is_available() && super::x86_64::amx::is_available(),
             #[cfg(target_arch = "aarch64")]
             Self::Neon => true,
             _ => false,

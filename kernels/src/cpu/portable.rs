@@ -1,7 +1,5 @@
 //! The oracle: what every other kernel must compute, in the plainest way.
 
-use sbnc_format::encoding::decode_batches;
-
 use super::activations::Activations;
 use super::matrix::Matrix;
 
@@ -19,7 +17,7 @@ pub fn sums(weight: &Matrix<'_>, x: &Activations) -> Vec<i32> {
         }
         Ok::<_, std::convert::Infallible>(())
     };
-    let Ok(()) = decode_batches(weight.encoding, weight.order, weight.pattern, weight.data, shape, each);
+    let Ok(()) = weight.packing.decode_batches(weight.data, shape, each);
     sums
 }
 

@@ -1,6 +1,6 @@
 //! Every platform against the oracle, on random shapes, patterns and numbers of tokens, and on the values that come closest to an overflow.
 
-use sbnc_format::{Encoding, Order, Pattern};
+use sbnc_format::{Encoding, Order, Packing, Pattern};
 
 use super::*;
 
@@ -25,8 +25,11 @@ impl Random {
     }
 }
 
+/// An encoding, an order, and patterns.
+type Layouts = (Encoding, Order, &'static [(u8, u8)]);
+
 /// Every encoding, order and kind of pattern.
-const LAYOUTS: [(Encoding, Order, &[(u8, u8)]); 5] = [
+const LAYOUTS: [Layouts; 5] = [
     (Encoding::T2, Order::Rows, &[(0, 0), (2, 4), (6, 8)]),
     (Encoding::T5, Order::Rows, &[(0, 0), (2, 4), (6, 8)]),
     (Encoding::Nm6b, Order::Rows, &[(1, 4), (2, 4)]),
@@ -59,7 +62,9 @@ fn activations(tokens: usize, cols: usize, mut value: impl FnMut() -> i8) -> Act
 }
 
 fn all_platforms() -> Vec<Cpu> {
-    Platform::available().flat_map(|platform| [1, 3].map(|threads| Cpu::new(platform, threads).expect("threads"))).collect()
+    Platform::available()
+        .flat_map(|platform| [1, 3].map(|threads| Cpu::new(platform, threads).expect("threads")))
+        .collect()
 }
 
 /// One call on one platform against the oracle, outputs bit for bit.
@@ -101,7 +106,7 @@ fn random_shapes_give_what_the_oracle_gives() {
                 let trits = trits(&mut random, rows, cols, pattern, zeros);
                 // Mostly one scale for all rows, as for one tensor, and sometimes another.
                 let scales = (0..rows).map(|_| random.of(&[0.25, 0.25, 0.25, 0.3])).collect();
-                Packed::new((encoding, order, pattern), &trits, cols, scales).expect("legal trits")
+                Packed::new(Packing { encoding, order, pattern }, &trits, cols, scales).expect("legal trits")
             })
             .collect();
         let bias: Vec<f32> = (0..100).map(|i| i as f32 / 7.0).collect();
@@ -131,7 +136,7 @@ fn layers_of_one_call_may_differ_in_encoding() {
             let fits = cols.is_multiple_of(pattern.m().max(1));
             fits.then(|| {
                 let trits = trits(&mut random, rows, cols, pattern, 2);
-                Packed::new((encoding, order, pattern), &trits, cols, vec![1.0; rows]).expect("legal trits")
+                Packed::new(Packing { encoding, order, pattern }, &trits, cols, vec![1.0; rows]).expect("legal trits")
             })
         })
         .collect();
@@ -151,10 +156,11 @@ fn largest_sums_do_not_overflow() {
             let (rows, cols) = (18, 6912usize.next_multiple_of(m));
             for weight in [1i8, -1] {
                 // The first n of every group, in some rows the last n.
-                let is_set = |row: usize, k: usize| if row % 2 == 0 { k % m < n } else { k % m >= m - n };
+                let is_set = |row: usize, k: usize| if row.is_multiple_of(2) { k % m < n } else { k % m >= m - n };
                 let trits: Vec<i8> =
                     (0..rows * cols).map(|i| if is_set(i / cols, i % cols) { weight } else { 0 }).collect();
-                let packed = Packed::new((encoding, order, pattern), &trits, cols, vec![0.5; rows]).expect("legal");
+                let packed =
+                    Packed::new(Packing { encoding, order, pattern }, &trits, cols, vec![0.5; rows]).expect("legal");
                 for value in [127, -128] {
                     let x = activations(2, cols, || value);
                     let layers = [Linear { weight: packed.matrix(), bias: None, offset: 0 }];

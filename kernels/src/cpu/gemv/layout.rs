@@ -33,9 +33,9 @@ pub(crate) enum Layout {
 impl Layout {
     /// What the kernels of a matrix read.
     pub(crate) fn of(weight: &Matrix<'_>) -> Self {
-        match (weight.encoding, weight.order) {
+        match (weight.packing.encoding, weight.packing.order) {
             (Encoding::T5, _) => Self::Fives,
-            (_, Order::Windows) => Self::Windows(weight.pattern),
+            (_, Order::Windows) => Self::Windows(weight.packing.pattern),
             _ => Self::Fours,
         }
     }

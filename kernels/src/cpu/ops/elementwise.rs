@@ -1,5 +1,7 @@
 //! Gates and sums.
 
+use super::rows::{Add, GateRow};
+use super::rows_of_task;
 use crate::cpu::Cpu;
 
 /// The activation function of a feed-forward layer.
@@ -13,32 +15,28 @@ pub enum Activation {
     Gelu,
 }
 
-impl Activation {
-    fn apply(self, x: f32) -> f32 {
-        match self {
-            Self::Silu => x / (1.0 + (-x).exp()),
-            Self::Relu2 => x.max(0.0) * x.max(0.0),
-            Self::Gelu => {
-                let inner = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
-                0.5 * x * (1.0 + inner.tanh())
-            }
-        }
-    }
-}
-
 impl Cpu {
-    /// Rows of `2 · width` values, gate and up: `out = activation(gate) · up`.
+    /// Rows of `2 · width` values, gate and up: `out = activation(gate) · up`. Panics where `gate_up` and `out` are not as many rows.
+    ///
+    /// The bits are the same on all platforms; the relative error is below 1e-6 (exactly rounded for [`Activation::Relu2`]), apart from results below 1e-30.
     pub fn gate(&self, activation: Activation, gate_up: &[f32], width: usize, out: &mut [f32]) {
-        self.pool.chunks(out, width, &|token, out| {
-            let (gate, up) = gate_up[token * 2 * width..][..2 * width].split_at(width);
-            for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
-                *out = activation.apply(gate) * up;
+        assert!(width > 0 && out.len().is_multiple_of(width), "rows of {width} values");
+        assert_eq!(gate_up.len(), 2 * out.len(), "a gate and an up for each output");
+        let size = rows_of_task(width) * width;
+        self.pool.chunks(out, size, &|i, out| {
+            for (gate_up, out) in gate_up[2 * i * size..].chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
+                self.platform.dispatch(GateRow { activation, gate_up, out });
             }
         });
     }
 
-    /// `x += y`.
+    /// `x += y`. Panics where they differ in length.
     pub fn add(&self, x: &mut [f32], y: &[f32]) {
-        x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+        assert_eq!(x.len(), y.len(), "as many values to add");
+        let size = rows_of_task(1);
+        self.pool.chunks(x, size, &|i, x| {
+            let y = &y[i * size..][..x.len()];
+            self.platform.dispatch(Add(x, y));
+        });
     }
 }

@@ -113,8 +113,7 @@ impl Tables {
         let even = _mm256_and_si256(indices, fifteen);
         let odd = _mm256_and_si256(_mm256_srli_epi16::<4>(indices), fifteen);
         let (front, back) = (_mm256_unpacklo_epi8(even, odd), _mm256_unpackhi_epi8(even, odd));
-        let nibbles =
-            [_mm256_permute2x128_si256::<0x20>(front, back), _mm256_permute2x128_si256::<0x31>(front, back)];
+        let nibbles = [_mm256_permute2x128_si256::<0x20>(front, back), _mm256_permute2x128_si256::<0x31>(front, back)];
 
         let mut rows = nibbles;
         for (r, row) in rows.iter_mut().enumerate() {

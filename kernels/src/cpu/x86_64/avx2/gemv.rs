@@ -49,7 +49,7 @@ fn deal_out(layout: Layout, x: &[i8], lines: &mut [Line]) -> i32 {
 
 #[target_feature(enable = "avx2")]
 fn sums_of(weight: &Matrix<'_>, rows: Range<usize>, x: &Lines<'_>, sums: &mut [i32]) {
-    match weight.encoding {
+    match weight.packing.encoding {
         Encoding::T2 => of_rows::<T2>(weight, rows, x, sums),
         Encoding::T5 => of_rows::<T5>(weight, rows, x, sums),
         Encoding::Nm6b => of_rows::<NM6B>(weight, rows, x, sums),
@@ -90,8 +90,7 @@ fn of_row<const FORM: u8, const T: usize>(row: &[u8], lines: &[Line], stride: us
         let lines = &lines[i * lines_of(FORM)..];
         match FORM {
             T5 => {
-                let [(low, low_fifth), (high, high_fifth)] =
-                    [0, 1].map(|half| fives.unpack(load_half(bytes, half)));
+                let [(low, low_fifth), (high, high_fifth)] = [0, 1].map(|half| fives.unpack(load_half(bytes, half)));
                 let [a, b, c, d] = planes(low);
                 let [e, f, g, h] = planes(high);
                 sums.add([[a, b, c, d, low_fifth], [e, f, g, h, high_fifth]], lines, stride);

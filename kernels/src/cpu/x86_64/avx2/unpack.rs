@@ -41,10 +41,7 @@ impl Codes {
             (words, words.map(|byte| if byte < 0 { byte } else { byte + offset }))
         });
         let (first, shifted) = (table(&words[0].0), table(&words[1].1));
-        Self {
-            words: [first, _mm256_blend_epi32::<0xF0>(first, shifted)],
-            trits: [table(&TRITS[0]), table(&TRITS[1])],
-        }
+        Self { words: [first, _mm256_blend_epi32::<0xF0>(first, shifted)], trits: [table(&TRITS[0]), table(&TRITS[1])] }
     }
 
     /// From 48 bytes of codes, of which are given those from 0, 12, 24 and 32 on.
@@ -133,7 +130,7 @@ static LOW: [[i8; 16]; 2] = {
     let mut tables = [[0; 16]; 2];
     let mut low = 0;
     while low < 27 {
-        tables[low / 16][low % 16] = (low % 3 | (low / 3 % 3) << 2 | (low / 9) << 4) as i8;
+        tables[low / 16][low % 16] = ((low % 3) | ((low / 3 % 3) << 2) | ((low / 9) << 4)) as i8;
         low += 1;
     }
     tables
@@ -143,6 +140,6 @@ static LOW: [[i8; 16]; 2] = {
 mod tests {
     #[test]
     fn the_reciprocal_divides_every_byte_by_27() {
-        assert!((0..243u32).all(|x| x * 2428 >> 16 == x / 27));
+        assert!((0..243u32).all(|x| (x * 2428) >> 16 == x / 27));
     }
 }

@@ -12,9 +12,9 @@ use sbnc_format::Encoding;
 use super::fragments;
 use super::sums::{Sums, across, load, prefetch};
 use super::tables::{Codes, Fives};
+use crate::cpu::Matrix;
 use crate::cpu::gemv::{Deal, Kernel, Layout, Line, Lines};
 use crate::cpu::platform::{Isa, Platform};
-use crate::cpu::Matrix;
 
 /// Rows whose sums are added up across vectors together.
 const ROWS: usize = 4;
@@ -59,7 +59,7 @@ fn deal_out(layout: Layout, x: &[i8], lines: &mut [Line]) -> i32 {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
 fn sums_of(weight: &Matrix<'_>, rows: Range<usize>, x: &Lines<'_>, sums: &mut [i32]) {
-    match weight.encoding {
+    match weight.packing.encoding {
         Encoding::T2 => of_rows::<T2>(weight, rows, x, sums),
         Encoding::T5 => of_rows::<T5>(weight, rows, x, sums),
         Encoding::Nm6b => of_rows::<NM6B>(weight, rows, x, sums),
@@ -122,8 +122,9 @@ fn of_row<const FORM: u8, const T: usize>(row: &[u8], lines: &[Line], stride: us
         let stored = unsafe { load(start, mask) };
         let at = lines.as_ptr().wrapping_add(i * planes(FORM));
         if FORM == T5 {
+            let fifth = [fives.last(stored)];
             // SAFETY: every token has the lines of step i, the fifth among them, as checked above.
-            unsafe { sums.add_ones(&[fives.last(stored)], at.wrapping_add(4), stride) };
+            unsafe { sums.add_ones(&fifth, at.wrapping_add(4), stride) };
         }
         let fours = match FORM {
             T5 => fives.first_four(stored),

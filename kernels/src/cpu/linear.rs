@@ -57,8 +57,9 @@ impl Cpu {
 fn few_tokens(platform: Platform) -> Option<(Kernel, Deal)> {
     #[cfg(target_arch = "x86_64")]
     {
-        use super::x86_64::avx512;
-        avx512::kernel(platform).zip(avx512::deal(platform))
+        use super::x86_64::{avx2, avx512};
+        let of_avx512 = avx512::kernel(platform).zip(avx512::deal(platform));
+        of_avx512.or_else(|| avx2::kernel(platform).zip(avx2::deal(platform)))
     }
     #[cfg(not(target_arch = "x86_64"))]
     {

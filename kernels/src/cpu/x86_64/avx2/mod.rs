@@ -1,11 +1,17 @@
 //! Kernels for AVX2.
 
+mod fragments;
 pub(crate) mod gemm;
+mod gemv;
 pub(crate) mod panel;
 pub(crate) mod rows;
+mod sums;
+mod unpack;
 pub(crate) mod vnni;
 
 use std::arch::x86_64::*;
+
+pub(crate) use gemv::{deal, kernel};
 
 /// A whole vector.
 #[inline]

@@ -7,7 +7,9 @@
 //! ```
 //!
 //! A linear layer is exact integer arithmetic with one rounding at the end, so every kernel gives the same sums, bit for bit. What is here is
-//! [`cpu::portable`]: plain code for any machine, written to be read, against which faster kernels are tested.
-#![forbid(unsafe_code)]
+//! [`cpu::portable`]: plain code for any machine, written to be read, against which faster kernels are tested, and [`cuda`], for NVIDIA GPUs.
+#![deny(unsafe_code)]
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;

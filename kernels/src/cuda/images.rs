@@ -1,0 +1,39 @@
+//! The compiled kernels, embedded: machine code for Hopper and PTX that the driver compiles for every other GPU.
+//!
+//! `cargo xtask kernels` makes them from `src/`; `images/DIGESTS` says from which sources, and a test fails when they are stale.
+
+/// One source's images.
+#[derive(Debug)]
+pub(crate) struct Image {
+    /// The source's name without extension.
+    pub(crate) name: &'static str,
+    hopper: Option<&'static [u8]>,
+    /// PTX, with a zero byte after it.
+    any: Option<&'static str>,
+}
+
+impl Image {
+    /// What the driver loads: machine code where there is some for this GPU, else PTX.
+    pub(crate) fn bytes(&self, hopper: bool) -> &'static [u8] {
+        let machine_code = if hopper { self.hopper } else { None };
+        machine_code.or(self.any.map(str::as_bytes)).unwrap_or_default()
+    }
+}
+
+macro_rules! cubin {
+    ($name:literal) => {
+        Some(include_bytes!(concat!("images/", $name, ".sm_90a.cubin")).as_slice())
+    };
+}
+
+macro_rules! ptx {
+    ($name:literal) => {
+        Some(concat!(include_str!(concat!("images/", $name, ".compute_80.ptx")), "\0"))
+    };
+}
+
+/// Linear layers of few tokens.
+pub(crate) static DECODE: Image = Image { name: "decode", hopper: cubin!("decode"), any: ptx!("decode") };
+
+/// Repacking of dense weights when a layer is loaded.
+pub(crate) static REPACK: Image = Image { name: "repack", hopper: cubin!("repack"), any: ptx!("repack") };

@@ -12,21 +12,6 @@
 // that values behind the new token are finite. Positions are those of the step before, written by an earlier graph.
 #include "decoder.h"
 
-struct DecodeAttentionArgs {
-    const float *q, *k, *v;
-    const float *q_norm, *k_norm; // or null
-    const float2* turns;
-    const u32* positions; // of the new tokens
-    const u32* pages;     // [sequence][max_pages]
-    f16* cache;
-    float* sums;    // [sequence][split][head][dim]
-    float2* shares; // [sequence][split][head]: largest score (in powers of two) and sum
-    u32 q_stride, k_stride, v_stride, max_pages;
-    u32 heads, kv_heads, splits, window, interleaved;
-    float eps;
-    float score; // 1 / √dim · log2 e
-};
-
 constexpr u32 WARPS = 8, PAGES_AT_ONCE = 2;
 
 template <u32 DIM> INLINE void attend(const DecodeAttentionArgs& p) {
@@ -48,12 +33,12 @@ template <u32 DIM> INLINE void attend(const DecodeAttentionArgs& p) {
     const u32 first_row = 16 * (warp % 4), mine = begin + warp / 4;
     uint4 key[2][DIM / 32], value[DIM / 64][4];
     auto load_keys = [&](u32 page) {
-        const f16* base = p.cache + (u64(pages[page]) * 2 * p.kv_heads + kv) * PAGE * DIM;
+        const f16* base = reinterpret_cast<const f16*>(p.cache) + (u64(pages[page]) * 2 * p.kv_heads + kv) * PAGE * DIM;
         for (u32 n = 0; n < 2; n++)
             for (u32 j = 0; j < DIM / 32; j++) key[n][j] = load_once(base + (first_row + 8 * n + g) * DIM + 32 * j + 8 * c);
     };
     auto load_values = [&](u32 page) {
-        const f16* base = p.cache + (u64(pages[page]) * 2 * p.kv_heads + p.kv_heads + kv) * PAGE * DIM;
+        const f16* base = reinterpret_cast<const f16*>(p.cache) + (u64(pages[page]) * 2 * p.kv_heads + p.kv_heads + kv) * PAGE * DIM;
         for (u32 h = 0; h < DIM / 64; h++)
             for (u32 r = 0; r < 4; r++) value[h][r] = load_once(base + (first_row + 2 * c + r % 2 + 8 * (r / 2)) * DIM + 64 * h + 8 * g);
     };
@@ -89,7 +74,7 @@ template <u32 DIM> INLINE void attend(const DecodeAttentionArgs& p) {
     __syncthreads();
     if (owner && threadIdx.x < DIM / 8 * 2) {
         const u32 which = threadIdx.x / (DIM / 8), chunk = threadIdx.x % (DIM / 8);
-        f16* base = p.cache + (u64(pages[position / PAGE]) * 2 * p.kv_heads + which * p.kv_heads + kv) * PAGE * DIM;
+        f16* base = reinterpret_cast<f16*>(p.cache) + (u64(pages[position / PAGE]) * 2 * p.kv_heads + which * p.kv_heads + kv) * PAGE * DIM;
         *reinterpret_cast<uint4*>(base + position % PAGE * DIM + 8 * chunk) = *reinterpret_cast<const uint4*>(&fresh[which][8 * chunk]);
     }
 
@@ -166,5 +151,5 @@ template <u32 DIM> INLINE void attend(const DecodeAttentionArgs& p) {
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256, 2) attention_decode_64(const DecodeAttentionArgs p) { attend<64>(p); }
-extern "C" __global__ void __launch_bounds__(256, 1) attention_decode_128(const DecodeAttentionArgs p) { attend<128>(p); }
+extern "C" __global__ void __launch_bounds__(256, 2) attention_decode_64(const __grid_constant__ DecodeAttentionArgs p) { attend<64>(p); }
+extern "C" __global__ void __launch_bounds__(256, 1) attention_decode_128(const __grid_constant__ DecodeAttentionArgs p) { attend<128>(p); }

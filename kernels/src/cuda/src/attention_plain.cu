@@ -4,27 +4,16 @@
 // Floor: none worth naming; every key is read once per head. Launch: grid = (tokens, heads), block = 32; head dim a multiple of 8, at most 256.
 #include "decoder.h"
 
-struct PlainAttentionArgs {
-    const f16* q; // [token][head][dim]
-    const f16* cache;
-    const u32* sequences; // of the tokens
-    const u32* positions;
-    const u32* pages; // [sequence][max_pages]
-    f16* out;         // [token][head][dim]
-    u32 max_pages, heads, kv_heads, head_dim, window;
-    float score; // 1 / √dim · log2 e
-};
-
-extern "C" __global__ void attention_plain(const PlainAttentionArgs p) {
+extern "C" __global__ void attention_plain(const __grid_constant__ PrefillAttentionArgs p) {
     let_next_start();
     wait_for_previous();
     const u32 token = blockIdx.x, head = blockIdx.y, kv = head / (p.heads / p.kv_heads), dim = p.head_dim, position = p.positions[token];
     const u32* pages = p.pages + p.sequences[token] * p.max_pages;
-    const f16* q = p.q + (u64(token) * p.heads + head) * dim;
+    const f16* q = reinterpret_cast<const f16*>(p.q) + (u64(token) * p.heads + head) * dim;
     float query[8], out[8] = {}, most = MINUS_INFINITY, total = 0.0f;
     for (u32 i = 0; i < 8; i++) query[i] = threadIdx.x + 32 * i < dim ? to_float(q[threadIdx.x + 32 * i]) : 0.0f;
     for (u32 key = p.window && position + 1 > p.window ? position + 1 - p.window : 0; key <= position; key++) {
-        const f16* k = p.cache + (u64(pages[key / PAGE]) * 2 * p.kv_heads + kv) * PAGE * dim + key % PAGE * dim;
+        const f16* k = reinterpret_cast<const f16*>(p.cache) + (u64(pages[key / PAGE]) * 2 * p.kv_heads + kv) * PAGE * dim + key % PAGE * dim;
         const f16* v = k + u64(p.kv_heads) * PAGE * dim;
         float score = 0.0f;
         for (u32 i = 0; i < 8; i++)
@@ -37,5 +26,5 @@ extern "C" __global__ void attention_plain(const PlainAttentionArgs p) {
             if (threadIdx.x + 32 * i < dim) out[i] = out[i] * rescale + share * to_float(v[threadIdx.x + 32 * i]);
     }
     for (u32 i = 0; i < 8; i++)
-        if (threadIdx.x + 32 * i < dim) p.out[(u64(token) * p.heads + head) * dim + threadIdx.x + 32 * i] = to_f16(out[i] / total);
+        if (threadIdx.x + 32 * i < dim) reinterpret_cast<f16*>(p.out)[(u64(token) * p.heads + head) * dim + threadIdx.x + 32 * i] = to_f16(out[i] / total);
 }

@@ -9,23 +9,6 @@
 // as shared_bytes says; `tiles` names the work, the heaviest first, because later blocks fill the gaps.
 #include "decoder.h"
 
-struct Tile {
-    u32 token; // first row of q
-    u32 rows;  // 1 to 128
-    u32 sequence;
-    u32 position; // of the first row
-};
-
-struct PrefillAttentionArgs {
-    const f16* q; // [token][head][dim]
-    const f16* cache;
-    const Tile* tiles;
-    const u32* pages; // [sequence][max_pages]
-    f16* out;         // [token][head][dim]
-    u32 max_pages, heads, kv_heads, window;
-    float score; // 1 / √dim · log2 e
-};
-
 constexpr u32 ROWS = 128, WARPS = 4;
 
 template <u32 DIM> INLINE u32 at(u32 row, u32 chunk) { return row * DIM * 2 + ((chunk ^ (row % 8)) * 16); }
@@ -44,7 +27,7 @@ template <u32 DIM> INLINE void attend(const PrefillAttentionArgs& p) {
     const u32 first_page = p.window && tile.position + 1 > p.window ? (tile.position + 1 - p.window) / PAGE : 0, end = last / PAGE + 1;
 
     auto request = [&](u32 page, u32 which) {
-        const f16* from = p.cache + (u64(pages[page]) * 2 * p.kv_heads + which * p.kv_heads + kv) * PAGE * DIM;
+        const u16* from = p.cache + (u64(pages[page]) * 2 * p.kv_heads + which * p.kv_heads + kv) * PAGE * DIM;
         const u32 to = ring + (page % 2 * 2 + which) * PAGE_BYTES;
         for (u32 i = threadIdx.x; i < PAGE * CHUNKS; i += 32 * WARPS) copy16(to + at<DIM>(i / CHUNKS, i % CHUNKS), from + i * 8);
         copies_commit();
@@ -163,5 +146,5 @@ template <u32 DIM> INLINE void attend(const PrefillAttentionArgs& p) {
         }
 }
 
-extern "C" __global__ void __launch_bounds__(128, 2) attention_prefill_64(const PrefillAttentionArgs p) { attend<64>(p); }
-extern "C" __global__ void __launch_bounds__(128, 2) attention_prefill_128(const PrefillAttentionArgs p) { attend<128>(p); }
+extern "C" __global__ void __launch_bounds__(128, 2) attention_prefill_64(const __grid_constant__ PrefillAttentionArgs p) { attend<64>(p); }
+extern "C" __global__ void __launch_bounds__(128, 2) attention_prefill_128(const __grid_constant__ PrefillAttentionArgs p) { attend<128>(p); }

@@ -1,16 +1,7 @@
-// What the kernels of a decoder share: 16-bit numbers, reductions, copies, matrix instructions and the handshake between dependent launches.
-// Plain PTX for sm_80 and later; it includes nothing, so that any compiler of CUDA takes it.
+// What the kernels of a decoder around its linear layers share: 16-bit numbers, reductions, copies, matrix instructions, heads.
 #pragma once
 
-using u8 = unsigned char;
-using s8 = signed char;
-using u16 = unsigned short;
-using u32 = unsigned int;
-using i32 = int;
-using u64 = unsigned long long;
-
-#define INLINE static __device__ __forceinline__
-#define INLINE_MEMBER __device__ __forceinline__
+#include "common.h"
 
 // Tokens of a page of the key and value cache. A page holds, one after another, keys [kv head][token][head dim] and values likewise.
 constexpr u32 PAGE = 64;
@@ -29,21 +20,6 @@ struct Splits {
         active = (pages + per - 1) / per;
     }
 };
-
-// A launch may begin while the one before it still runs. What that one writes may be read only after this, and what was written still earlier too: every
-// kernel waits, so the end of one implies the end of all before it. Before it a kernel may touch weights and what earlier graphs left.
-INLINE void wait_for_previous() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-
-// Lets the next launch begin, which will wait in wait_for_previous.
-INLINE void let_next_start() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
 
 struct f16 {
     u16 bits;
@@ -66,11 +42,6 @@ INLINE u32 pack_f16(float low, float high) {
     low = fminf(fmaxf(low, -LARGEST), LARGEST), high = fminf(fmaxf(high, -LARGEST), LARGEST);
     u32 pair;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-    return pair;
-}
-INLINE u32 pack_bf16(float low, float high) {
-    u32 pair;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
     return pair;
 }
 // Two f16 from numbers that are known to fit.
@@ -116,7 +87,6 @@ INLINE float warp_max(float v) {
     return v;
 }
 
-INLINE u32 shared_address(const void* p) { return u32(__cvta_generic_to_shared(p)); }
 INLINE uint4 load_shared(u32 address) {
     uint4 v;
     asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address) : "memory");
@@ -169,9 +139,9 @@ INLINE float exp2_fast(float v) {
 template <int PAIRS> struct Head {
     float first[PAIRS], second[PAIRS];
 
-    static INLINE_MEMBER u32 at(u32 pair, u32 dim, bool interleaved, bool other) { return interleaved ? 2 * pair + other : pair + (other ? dim / 2 : 0); }
+    static INLINE u32 at(u32 pair, u32 dim, bool interleaved, bool other) { return interleaved ? 2 * pair + other : pair + (other ? dim / 2 : 0); }
 
-    template <class T> INLINE_MEMBER void load(const T* x, u32 dim, bool interleaved) {
+    template <class T> INLINE void load(const T* x, u32 dim, bool interleaved) {
         for (int i = 0; i < PAIRS; i++) {
             const u32 pair = threadIdx.x % 32 + 32 * i;
             const bool there = pair < dim / 2;
@@ -179,7 +149,7 @@ template <int PAIRS> struct Head {
             second[i] = there ? to_float(x[at(pair, dim, interleaved, true)]) : 0.0f;
         }
     }
-    INLINE_MEMBER void normalise(const float* weight, u32 dim, bool interleaved, float eps) {
+    INLINE void normalise(const float* weight, u32 dim, bool interleaved, float eps) {
         float squares = 0.0f;
         for (int i = 0; i < PAIRS; i++) squares += first[i] * first[i] + second[i] * second[i];
         const float r = 1.0f / sqrtf(warp_sum(squares) / float(dim) + eps);
@@ -190,7 +160,7 @@ template <int PAIRS> struct Head {
             second[i] = second[i] * weight[at(pair, dim, interleaved, true)] * r;
         }
     }
-    INLINE_MEMBER void rotate(const float2* turns, u32 dim) {
+    INLINE void rotate(const float2* turns, u32 dim) {
         for (int i = 0; i < PAIRS; i++) {
             const u32 pair = threadIdx.x % 32 + 32 * i;
             if (pair >= dim / 2) continue;
@@ -200,7 +170,7 @@ template <int PAIRS> struct Head {
             second[i] = b * turn.x + a * turn.y;
         }
     }
-    INLINE_MEMBER void store(f16* out, u32 dim, bool interleaved) const {
+    INLINE void store(f16* out, u32 dim, bool interleaved) const {
         for (int i = 0; i < PAIRS; i++) {
             const u32 pair = threadIdx.x % 32 + 32 * i;
             if (pair >= dim / 2) continue;

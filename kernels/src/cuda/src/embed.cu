@@ -5,14 +5,6 @@
 // those that it sends, and the sampler makes no others). `scale` is null but for int8, where it has one multiplier a row.
 #include "decoder.h"
 
-struct EmbedArgs {
-    const void* table;
-    const float* scale;
-    const u32* ids;
-    float* out;
-    u32 cols;
-};
-
 INLINE void load8(const s8* p, float (&v)[8]) {
     const uint2 a = *reinterpret_cast<const uint2*>(p);
     for (int i = 0; i < 8; i++) v[i] = float(s8((i < 4 ? a.x : a.y) >> (8 * (i % 4))));
@@ -33,7 +25,7 @@ template <class T> INLINE void embed(const EmbedArgs& p) {
     }
 }
 
-extern "C" __global__ void embed_f32(const EmbedArgs p) { embed<float>(p); }
-extern "C" __global__ void embed_f16(const EmbedArgs p) { embed<f16>(p); }
-extern "C" __global__ void embed_bf16(const EmbedArgs p) { embed<bf16>(p); }
-extern "C" __global__ void embed_i8(const EmbedArgs p) { embed<s8>(p); }
+extern "C" __global__ void embed_f32(const __grid_constant__ EmbedArgs p) { embed<float>(p); }
+extern "C" __global__ void embed_f16(const __grid_constant__ EmbedArgs p) { embed<f16>(p); }
+extern "C" __global__ void embed_bf16(const __grid_constant__ EmbedArgs p) { embed<bf16>(p); }
+extern "C" __global__ void embed_i8(const __grid_constant__ EmbedArgs p) { embed<s8>(p); }

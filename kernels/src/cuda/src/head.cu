@@ -14,18 +14,6 @@
 // * `head_plain`: any weights, cols a multiple of 8; a warp a row. Launch: grid = ceil(rows / 8), block = 256.
 #include "decoder.h"
 
-struct HeadArgs {
-    const void* weights;
-    const float* scale; // of rows, for int8
-    const float* x;     // normalised, [token][cols]
-    const void* halves; // for head_many: 16 bits, [term][token][cols]
-    float* logits;      // [token][rows]
-    float* best;        // [token][block]: the largest logit of a block (head_few)
-    u32* best_row;      // and its row, the lowest where several are equal
-    u32 rows, cols, tokens;
-    u32 reserved;
-};
-
 // How 8 columns of a row's weights become two pairs of operands, and in which 16-bit type.
 struct Int8 {
     using Operand = f16;
@@ -41,7 +29,7 @@ struct Bfloat16 {
 };
 
 INLINE u32 pack(f16, float low, float high) { return pack_f16(low, high); }
-INLINE u32 pack(bf16, float low, float high) { return pack_bf16(low, high); }
+INLINE u32 pack(bf16, float low, float high) { return to_bf16x2(low, high); }
 INLINE float2 unpack(f16, u32 pair) { return unpack_f16(pair); }
 INLINE float2 unpack(bf16, u32 pair) { return unpack_bf16(pair); }
 
@@ -257,7 +245,7 @@ template <class W, int TERMS> INLINE void many(const HeadArgs& p) {
 template <class T> INLINE void split(const HeadArgs& p) {
     let_next_start();
     wait_for_previous();
-    u32* out = static_cast<u32*>(const_cast<void*>(p.halves));
+    u32* out = static_cast<u32*>(p.halves);
     const u64 row = u64(blockIdx.x) * p.cols, rest = u64(p.tokens) * p.cols;
     for (u32 k = threadIdx.x * 2; k < p.cols; k += blockDim.x * 2) {
         const float2 v = *reinterpret_cast<const float2*>(p.x + row + k);
@@ -293,18 +281,18 @@ template <class T> INLINE void plain(const HeadArgs& p) {
 }
 
 #define FEW(NAME, W)                                                                                     \
-    extern "C" __global__ void __launch_bounds__(256, 2) head_few_##NAME##_1(const HeadArgs p) { few<W, 1>(p); } \
-    extern "C" __global__ void __launch_bounds__(256, 2) head_few_##NAME##_2(const HeadArgs p) { few<W, 2>(p); } \
-    extern "C" __global__ void __launch_bounds__(256, 1) head_few_##NAME##_4(const HeadArgs p) { few<W, 4>(p); }
+    extern "C" __global__ void __launch_bounds__(256, 2) head_few_##NAME##_1(const __grid_constant__ HeadArgs p) { few<W, 1>(p); } \
+    extern "C" __global__ void __launch_bounds__(256, 2) head_few_##NAME##_2(const __grid_constant__ HeadArgs p) { few<W, 2>(p); } \
+    extern "C" __global__ void __launch_bounds__(256, 1) head_few_##NAME##_4(const __grid_constant__ HeadArgs p) { few<W, 4>(p); }
 FEW(i8, Int8)
 FEW(f16, Float16)
 FEW(bf16, Bfloat16)
-extern "C" __global__ void __launch_bounds__(256, 2) head_many_i8(const HeadArgs p) { many<Int8, 1>(p); }
-extern "C" __global__ void __launch_bounds__(256, 2) head_many_f16(const HeadArgs p) { many<Float16, 2>(p); }
-extern "C" __global__ void __launch_bounds__(256, 2) head_many_bf16(const HeadArgs p) { many<Bfloat16, 2>(p); }
-extern "C" __global__ void head_split_f16(const HeadArgs p) { split<f16>(p); }
-extern "C" __global__ void head_split_bf16(const HeadArgs p) { split<bf16>(p); }
-extern "C" __global__ void head_plain_i8(const HeadArgs p) { plain<s8>(p); }
-extern "C" __global__ void head_plain_f32(const HeadArgs p) { plain<float>(p); }
-extern "C" __global__ void head_plain_f16(const HeadArgs p) { plain<f16>(p); }
-extern "C" __global__ void head_plain_bf16(const HeadArgs p) { plain<bf16>(p); }
+extern "C" __global__ void __launch_bounds__(256, 2) head_many_i8(const __grid_constant__ HeadArgs p) { many<Int8, 1>(p); }
+extern "C" __global__ void __launch_bounds__(256, 2) head_many_f16(const __grid_constant__ HeadArgs p) { many<Float16, 2>(p); }
+extern "C" __global__ void __launch_bounds__(256, 2) head_many_bf16(const __grid_constant__ HeadArgs p) { many<Bfloat16, 2>(p); }
+extern "C" __global__ void head_split_f16(const __grid_constant__ HeadArgs p) { split<f16>(p); }
+extern "C" __global__ void head_split_bf16(const __grid_constant__ HeadArgs p) { split<bf16>(p); }
+extern "C" __global__ void head_plain_i8(const __grid_constant__ HeadArgs p) { plain<s8>(p); }
+extern "C" __global__ void head_plain_f32(const __grid_constant__ HeadArgs p) { plain<float>(p); }
+extern "C" __global__ void head_plain_f16(const __grid_constant__ HeadArgs p) { plain<f16>(p); }
+extern "C" __global__ void head_plain_bf16(const __grid_constant__ HeadArgs p) { plain<bf16>(p); }

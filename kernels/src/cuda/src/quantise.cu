@@ -14,25 +14,6 @@
 // threads, shared memory = cols bytes; cols a multiple of 8 and at most 8192 · CHUNKS (4096 · CHUNKS for parts).
 #include "decoder.h"
 
-struct QuantiseArgs {
-    const void* x;        // rows; gates; partial sums [token][split][cols]
-    const void* up;       // up projections, where there are gates
-    const float2* shares; // largest score and sum of a split [token][split][head]
-    const u32* positions; // of the tokens, for the number of splits; not written in this graph before
-    const float* weight;  // of the norm, or null
-    s8* out;
-    float* scale;
-    float* plain;         // where not null, y itself goes here and nothing is quantised
-    const u32* rows;      // where not null, token t is row rows[t] of x
-    u32 cols, stride, up_stride, padded;
-    u32 m;          // of a pattern in windows, or 0
-    u32 order;      // 0 rows, 1 decode
-    u32 activation; // 0 silu, 1 relu², 2 gelu
-    u32 bits;       // 8 or 4
-    u32 head_dim, heads, splits, window;
-    float eps;
-};
-
 template <class T> struct Rows {
     const T* row;
     __device__ Rows(const QuantiseArgs& p, u32 token) : row(static_cast<const T*>(p.x) + u64(p.rows ? p.rows[token] : token) * p.stride) {}
@@ -161,7 +142,7 @@ template <class Source, int CHUNKS> INLINE void quantise(const QuantiseArgs& p) 
     }
     const bool narrow = p.bits == 4;
     const float a = narrow ? 2.6457513f / fmaxf(total * r / float(p.cols), 1e-5f) : 127.0f / fmaxf(largest * r, 1e-5f);
-    const i32 low = narrow ? -8 : -128, high = narrow ? 7 : 127;
+    const int low = narrow ? -8 : -128, high = narrow ? 7 : 127;
     if (threadIdx.x == 0) p.scale[blockIdx.x] = 1.0f / a;
 #pragma unroll
     for (int c = 0; c < CHUNKS; c++) {
@@ -169,7 +150,7 @@ template <class Source, int CHUNKS> INLINE void quantise(const QuantiseArgs& p) 
         if (k >= p.cols) continue;
         u32 words[2] = {0, 0};
         for (int i = 0; i < 8; i++) {
-            const i32 q = min(max(__float2int_rn(y[c][i] * r * a), low), high);
+            const int q = min(max(__float2int_rn(y[c][i] * r * a), low), high);
             words[i / 4] |= (u32(q) & 0xFF) << (8 * (i % 4));
         }
         *reinterpret_cast<uint2*>(row + k) = make_uint2(words[0], words[1]);
@@ -180,15 +161,15 @@ template <class Source, int CHUNKS> INLINE void quantise(const QuantiseArgs& p) 
     for (u32 chunk = threadIdx.x; chunk < p.padded / 16; chunk += blockDim.x) {
         const u32 first = p.order ? chunk / 4 * 16 + chunk % 4 : chunk * 4, step = p.order ? 4 : 1;
         u32 words[4];
-        for (u32 i = 0; i < 4; i++) words[i] = gathered(row, first + i * step, p.m, p.cols);
+        for (u32 i = 0; i < 4; i++) words[i] = gathered(row, first + i * step, p.windows_of, p.cols);
         out[chunk] = make_uint4(words[0], words[1], words[2], words[3]);
     }
 }
 
 #define KERNELS(NAME, SOURCE, THREADS)                                                                               \
-    extern "C" __global__ void __launch_bounds__(THREADS) NAME##_1(const QuantiseArgs p) { quantise<SOURCE, 1>(p); } \
-    extern "C" __global__ void __launch_bounds__(THREADS) NAME##_2(const QuantiseArgs p) { quantise<SOURCE, 2>(p); } \
-    extern "C" __global__ void __launch_bounds__(THREADS) NAME##_4(const QuantiseArgs p) { quantise<SOURCE, 4>(p); }
+    extern "C" __global__ void __launch_bounds__(THREADS) NAME##_1(const __grid_constant__ QuantiseArgs p) { quantise<SOURCE, 1>(p); } \
+    extern "C" __global__ void __launch_bounds__(THREADS) NAME##_2(const __grid_constant__ QuantiseArgs p) { quantise<SOURCE, 2>(p); } \
+    extern "C" __global__ void __launch_bounds__(THREADS) NAME##_4(const __grid_constant__ QuantiseArgs p) { quantise<SOURCE, 4>(p); }
 
 KERNELS(quantise_f32, Rows<float>, 1024)
 KERNELS(quantise_f16, Rows<f16>, 1024)

@@ -7,26 +7,12 @@
 // Floor: bytes; every projection read once and its 16-bit form written once. Launch: grid = tokens, block = 256; head dim even and at most 256.
 #include "decoder.h"
 
-struct RopeArgs {
-    const void *q, *k, *v;
-    const float *q_norm, *k_norm; // or null
-    const float2* turns;
-    const u32* sequences; // of the tokens
-    const u32* positions;
-    const u32* pages; // [sequence][max_pages]
-    f16* out;
-    f16* cache;
-    u32 q_stride, k_stride, v_stride, max_pages;
-    u32 heads, kv_heads, head_dim, interleaved;
-    float eps;
-};
-
 template <class T> INLINE void rope(const RopeArgs& p) {
     let_next_start();
     wait_for_previous();
     const u32 token = blockIdx.x, dim = p.head_dim, position = p.positions[token];
     const u32 page = p.pages[p.sequences[token] * p.max_pages + position / PAGE];
-    f16* keys = p.cache + u64(page) * 2 * p.kv_heads * PAGE * dim + position % PAGE * dim;
+    f16* keys = reinterpret_cast<f16*>(p.cache) + u64(page) * 2 * p.kv_heads * PAGE * dim + position % PAGE * dim;
     f16* values = keys + u64(p.kv_heads) * PAGE * dim;
     const float2* turns = p.turns + u64(position) * (dim / 2);
     for (u32 item = threadIdx.x / 32; item < p.heads + 2 * p.kv_heads; item += blockDim.x / 32) {
@@ -35,7 +21,7 @@ template <class T> INLINE void rope(const RopeArgs& p) {
             head.load(static_cast<const T*>(p.q) + u64(token) * p.q_stride + item * dim, dim, p.interleaved);
             if (p.q_norm) head.normalise(p.q_norm, dim, p.interleaved, p.eps);
             head.rotate(turns, dim);
-            head.store(p.out + (u64(token) * p.heads + item) * dim, dim, p.interleaved);
+            head.store(reinterpret_cast<f16*>(p.out) + (u64(token) * p.heads + item) * dim, dim, p.interleaved);
         } else if (item < p.heads + p.kv_heads) {
             const u32 kv = item - p.heads;
             head.load(static_cast<const T*>(p.k) + u64(token) * p.k_stride + kv * dim, dim, p.interleaved);
@@ -50,5 +36,5 @@ template <class T> INLINE void rope(const RopeArgs& p) {
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256) rope_f32(const RopeArgs p) { rope<float>(p); }
-extern "C" __global__ void __launch_bounds__(256) rope_bf16(const RopeArgs p) { rope<bf16>(p); }
+extern "C" __global__ void __launch_bounds__(256) rope_f32(const __grid_constant__ RopeArgs p) { rope<float>(p); }
+extern "C" __global__ void __launch_bounds__(256) rope_bf16(const __grid_constant__ RopeArgs p) { rope<bf16>(p); }

@@ -12,34 +12,13 @@
 // sequences, block = 1024.
 #include "decoder.h"
 
-// What the host sets for a sequence.
-struct Sampling {
-    float inverse_temperature; // 0: the largest logit
-    u32 top_k;                 // 0: all
-    float top_p;               // 1: all
-    float min_p;               // 0: all
-    u32 seed_low, seed_high;
-};
-
-struct SampleArgs {
-    const float* logits; // [sequence][vocab]
-    const float* best;   // [sequence][blocks]
-    const u32* best_row;
-    const Sampling* sampling;
-    u32* tokens;    // out: what the next step embeds
-    u32* positions; // counted up
-    u32* history;   // [sequence][history_len]: the token chosen for position p is at p mod history_len
-    u32 vocab, blocks, history_len;
-    u32 reserved;
-};
-
 constexpr u32 THREADS = 1024, BINS = 1024, LAST_KEY = BINS * BINS - 1;
 constexpr float KEYS_PER_UNIT = 32768.0f; // 2^15
 
 // A weight, at most 2^24, is added in halves of 12 bits: shared memory adds words of 32 bits at once, and those of 64 bits in a loop.
 struct Histogram {
     u32 counts[BINS], low[BINS], high[BINS];
-    INLINE_MEMBER u64 weight(u32 bin) const { return u64(low[bin]) + (u64(high[bin]) << 12); }
+    INLINE u64 weight(u32 bin) const { return u64(low[bin]) + (u64(high[bin]) << 12); }
 };
 
 INLINE u32 weight_of(float below) { return __float2uint_rn(exp2_fast(below * -1.44269504f) * 16777216.0f); }
@@ -139,7 +118,7 @@ INLINE void fill(Histogram& h, const float* logits, u32 vocab, float largest, fl
     __syncthreads();
 }
 
-extern "C" __global__ void __launch_bounds__(1024) sample(const SampleArgs p) {
+extern "C" __global__ void __launch_bounds__(1024) sample(const __grid_constant__ SampleArgs p) {
     __shared__ Histogram coarse, fine;
     __shared__ u64 scratch[32];
     __shared__ Place found;

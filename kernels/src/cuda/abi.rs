@@ -215,6 +215,8 @@ shared! {
         turns: u64 = "const float2*",
         /// The position of each new token; not written in this graph before.
         positions: u64 = "const u32*",
+        /// Their sequences; as the positions.
+        sequences: u64 = "const u32*",
         /// Page numbers, [sequence][max_pages]; as the positions.
         pages: u64 = "const u32*",
         /// The layer's pool of pages, f16.
@@ -331,6 +333,10 @@ shared! {
         seed_low: u32 = "u32",
         /// The seed's high half.
         seed_high: u32 = "u32",
+        /// The position of the token that the first draw follows.
+        first: u32 = "u32",
+        /// No meaning.
+        reserved: u32 = "u32",
     }
 
     /// What choosing tokens takes.

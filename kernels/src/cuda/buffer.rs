@@ -90,6 +90,31 @@ impl<T: Pod> Buffer<T> {
             .doing("filling memory")
     }
 
+    /// Copies `len` values from one place to another, which do not overlap, in the order of a stream.
+    pub fn copy_within(&mut self, from: usize, to: usize, len: usize, stream: &Stream) -> Result<()> {
+        let overlap = from < to + len && to < from + len;
+        if overlap || [from, to].iter().any(|at| at.checked_add(len).is_none_or(|end| end > self.len)) {
+            let what = format!("{len} values cannot be copied from {from} to {to} in a buffer of {}", self.len);
+            return Err(DeviceError::Misuse(what));
+        }
+        self.device.bind()?;
+        let at = |place: usize| self.address + (place * size_of::<T>()) as u64;
+        // SAFETY: both places lie in the buffer and do not overlap.
+        unsafe { result::memcpy_dtod_async(at(to), at(from), len * size_of::<T>(), stream.raw()) }
+            .doing("copying on the GPU")
+    }
+
+    /// The first `values.len()` values, when all work that was given to the stream is done.
+    pub fn read(&self, values: &mut [T], stream: &Stream) -> Result<()> {
+        if values.len() > self.len {
+            let what = format!("{} values are more than the {} of a buffer", values.len(), self.len);
+            return Err(DeviceError::Misuse(what));
+        }
+        stream.synchronize()?;
+        // SAFETY: the buffer is at least as long as the values, and the call returns when they are copied.
+        unsafe { result::memcpy_dtoh_sync(values, self.address) }.doing("copying from the GPU")
+    }
+
     /// The values, when all work that was given to the stream is done.
     pub fn download(&self, stream: &Stream) -> Result<Vec<T>> {
         stream.synchronize()?;

@@ -37,3 +37,30 @@ pub(crate) static DECODE: Image = Image { name: "decode", hopper: cubin!("decode
 
 /// Repacking of dense weights when a layer is loaded.
 pub(crate) static REPACK: Image = Image { name: "repack", hopper: cubin!("repack"), any: ptx!("repack") };
+
+/// Rows of an embedding.
+pub(crate) static EMBED: Image = Image { name: "embed", hopper: cubin!("embed"), any: ptx!("embed") };
+
+/// Norms and quantisation.
+pub(crate) static QUANTISE: Image = Image { name: "quantise", hopper: cubin!("quantise"), any: ptx!("quantise") };
+
+/// Rotation, and filling the cache.
+pub(crate) static ROPE: Image = Image { name: "rope", hopper: cubin!("rope"), any: ptx!("rope") };
+
+/// Attention of one token a sequence.
+pub(crate) static ATTENTION_DECODE: Image =
+    Image { name: "attention_decode", hopper: cubin!("attention_decode"), any: ptx!("attention_decode") };
+
+/// Attention of many tokens.
+pub(crate) static ATTENTION_PREFILL: Image =
+    Image { name: "attention_prefill", hopper: cubin!("attention_prefill"), any: ptx!("attention_prefill") };
+
+/// Attention of any shape.
+pub(crate) static ATTENTION_PLAIN: Image =
+    Image { name: "attention_plain", hopper: cubin!("attention_plain"), any: ptx!("attention_plain") };
+
+/// The output head.
+pub(crate) static HEAD: Image = Image { name: "head", hopper: cubin!("head"), any: ptx!("head") };
+
+/// Choosing tokens.
+pub(crate) static SAMPLE: Image = Image { name: "sample", hopper: cubin!("sample"), any: ptx!("sample") };

@@ -11,6 +11,10 @@
 //! | [`Device`], [`Buffer`] | an open GPU and its memory |
 //! | [`Stream`], [`Graph`], [`Event`] | order of execution, capture, time |
 //! | [`Linear`] | a ternary layer on the GPU |
+//! | [`Dense`] | the embedding and the output head |
+//! | [`quantise()`], [`normalise`] | what comes before a layer |
+//! | [`attention`] | attention, keys and values |
+//! | [`Chooser`] | choosing tokens |
 //! | [`DeviceError`] | what went wrong and what to do |
 //! | `abi` | the structs that host and device share |
 //! | `images` | the compiled kernels |
@@ -20,17 +24,24 @@
 #![allow(unsafe_code, reason = "every call of the driver is unsafe; each stands in a block of its own with its proof")]
 
 mod abi;
+pub mod attention;
 mod buffer;
+mod dense;
 mod device;
 mod error;
 mod images;
 mod launch;
 mod linear;
 mod plan;
+mod quantise;
+mod sample;
 
 pub use buffer::Buffer;
+pub use dense::{Dense, FEW_TOKENS, Logits};
 pub use device::Device;
 pub use error::{DeviceError, Result};
 pub use launch::{Event, Graph, Stream};
 pub use linear::{Activations, DECODE_TOKENS, Epilogue, Linear, Output};
 pub use plan::Choice;
+pub use quantise::{Activation, Columns, Norm, Order, Quantised, Source, normalise, quantise};
+pub use sample::{Chooser, Sampling};

@@ -186,6 +186,8 @@ struct DecodeAttentionArgs {
     const float2* turns;
     // The position of each new token; not written in this graph before.
     const u32* positions;
+    // Their sequences; as the positions.
+    const u32* sequences;
     // Page numbers, [sequence][max_pages]; as the positions.
     const u32* pages;
     // The layer's pool of pages, f16.
@@ -219,7 +221,7 @@ struct DecodeAttentionArgs {
     // No meaning.
     u32 reserved;
 };
-static_assert(sizeof(DecodeAttentionArgs) == 136, "differs from the host");
+static_assert(sizeof(DecodeAttentionArgs) == 144, "differs from the host");
 
 // A piece of work of prefill attention: up to 128 tokens of one sequence.
 struct Tile {
@@ -306,8 +308,12 @@ struct Sampling {
     u32 seed_low;
     // The seed's high half.
     u32 seed_high;
+    // The position of the token that the first draw follows.
+    u32 first;
+    // No meaning.
+    u32 reserved;
 };
-static_assert(sizeof(Sampling) == 24, "differs from the host");
+static_assert(sizeof(Sampling) == 32, "differs from the host");
 
 // What choosing tokens takes.
 struct SampleArgs {

@@ -1,5 +1,5 @@
 // targets: sm_90a compute_80
-// Attention of one new token per sequence over its keys in the paged cache, with everything that belongs to the new token: head norms, rotation, and its
+// Attention of one new token of each of some sequences over its keys in the paged cache, with everything that belongs to the new token: head norms, rotation, and its
 // key and value into the cache. The heads that share a key head are computed together on tensor cores, and the keys are split over blocks; quantise_parts
 // puts the parts together.
 //
@@ -27,7 +27,7 @@ template <u32 DIM> INLINE void attend(const DecodeAttentionArgs& p) {
     if (split >= share.active) return;
     const u32 first_key = p.window && position + 1 > p.window ? position + 1 - p.window : 0;
     const u32 begin = share.first_page + split * share.per, end = min(begin + share.per, share.first_page + share.pages);
-    const u32* pages = p.pages + sequence * p.max_pages;
+    const u32* pages = p.pages + p.sequences[sequence] * p.max_pages;
 
     // This warp's first page, and its rows in each.
     const u32 first_row = 16 * (warp % 4), mine = begin + warp / 4;

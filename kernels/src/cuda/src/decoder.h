@@ -62,6 +62,7 @@ INLINE void load8(const float* p, float (&v)[8]) {
 INLINE void load8(const f16* p, float (&v)[8]) {
     const uint4 a = *reinterpret_cast<const uint4*>(p);
     const u32 pairs[4] = {a.x, a.y, a.z, a.w};
+#pragma unroll
     for (int i = 0; i < 4; i++) {
         const float2 f = unpack_f16(pairs[i]);
         v[2 * i] = f.x, v[2 * i + 1] = f.y;
@@ -70,6 +71,7 @@ INLINE void load8(const f16* p, float (&v)[8]) {
 INLINE void load8(const bf16* p, float (&v)[8]) {
     const uint4 a = *reinterpret_cast<const uint4*>(p);
     const u32 pairs[4] = {a.x, a.y, a.z, a.w};
+#pragma unroll
     for (int i = 0; i < 4; i++) {
         const float2 f = unpack_bf16(pairs[i]);
         v[2 * i] = f.x, v[2 * i + 1] = f.y;

@@ -9,8 +9,8 @@
 // * `head_few`, up to 16 tokens: weights go from memory to registers, the activations are in shared memory. A warp takes 16 rows at a time, a line of 128 bytes of
 //   each (half lines cost a third of the speed). The order of a dot product's terms is free: of 64 bytes lane (g, c) takes 16c … 16c+15 of rows g and g+8.
 //   Launch: grid at most 2 blocks a multiprocessor, block = 256, shared = NT · 8 · (cols · 2 + pad), pad 16 for int8 and 64 else; cols a multiple of 64.
-// * `head_many`: tiles of 128 rows × 64 tokens, three stages of 64 columns copied ahead, TERMS of 1 (activations rounded to f16; int8 weights only) or 2. It reads
-//   what `head_split` made. Launch: grid = (ceil(tokens / 64), ceil(rows / 128)), block = 256, shared = 3 stages; cols a multiple of 64.
+// * `head_many`: tiles of 128 rows × 64 tokens by 4 warps, four stages of 64 columns, TERMS of 1 (activations rounded to f16; int8 weights only) or 2. It reads
+//   what `head_split` made. Launch: grid = (ceil(tokens / 64), ceil(rows / 128)), block = 128, shared = 4 stages; cols a multiple of 64.
 // * `head_plain`: any weights, cols a multiple of 8; a warp a row. Launch: grid = ceil(rows / 8), block = 256.
 #include "decoder.h"
 
@@ -160,7 +160,7 @@ template <class W, int NT> INLINE void few(const HeadArgs& p) {
 
 template <class W, int TERMS> INLINE void many(const HeadArgs& p) {
     extern __shared__ __align__(16) u8 shared[];
-    constexpr u32 STAGES = 3, WEIGHT_BYTES = 128 * 64 * W::BYTES, X_BYTES = 64 * 128, STAGE = WEIGHT_BYTES + TERMS * X_BYTES;
+    constexpr u32 STAGES = 4, THREADS = 128, WEIGHT_BYTES = 128 * 64 * W::BYTES, X_BYTES = 64 * 128, STAGE = WEIGHT_BYTES + TERMS * X_BYTES;
     const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4;
     const u32 first_token = blockIdx.x * 64, first_row = blockIdx.y * 128, blocks = p.cols / 64;
     const u32 base = shared_address(shared);
@@ -173,13 +173,13 @@ template <class W, int TERMS> INLINE void many(const HeadArgs& p) {
             const u32 stage = base + block % STAGES * STAGE;
             constexpr u32 PER_ROW = 4 * W::BYTES;
 #pragma unroll
-            for (u32 i = threadIdx.x; i < 128 * PER_ROW; i += 256) {
+            for (u32 i = threadIdx.x; i < 128 * PER_ROW; i += THREADS) {
                 const u32 row = i / PER_ROW, q = i % PER_ROW, place = W::BYTES == 1 ? q : q ^ (row % 2 * 4);
                 const u64 from = (u64(min(first_row + row, p.rows - 1)) * p.cols + block * 64) * W::BYTES + q * 16;
                 copy16(stage + row * 64 * W::BYTES + place * 16, weights + from, first_row + row < p.rows);
             }
 #pragma unroll
-            for (u32 i = threadIdx.x; i < TERMS * 64 * 8; i += 256) {
+            for (u32 i = threadIdx.x; i < TERMS * 64 * 8; i += THREADS) {
                 const u32 term = i / 512, column = i / 8 % 64, q = i % 8, token = first_token + column;
                 const u32 place = (W::BYTES == 1 ? q % 2 * 4 + q / 2 : q) ^ (column % 2 * 4);
                 const u64 from = ((u64(term) * p.tokens + min(token, p.tokens - 1)) * p.cols + block * 64 + q * 8) * 2;
@@ -188,14 +188,13 @@ template <class W, int TERMS> INLINE void many(const HeadArgs& p) {
         }
         copies_commit();
     };
-    request(0);
-    request(1);
-    const u32 row = warp % 4 * 32, column = warp / 4 * 32;
-    float sums[2][4][4] = {};
+    for (u32 block = 0; block < STAGES - 1; block++) request(block);
+    const u32 row = warp * 32;
+    float sums[2][8][4] = {};
     for (u32 block = 0; block < blocks; block++) {
-        copies_wait<1>();
+        copies_wait<STAGES - 2>();
         __syncthreads();
-        request(block + 2);
+        request(block + STAGES - 1);
         const u32 stage = base + block % STAGES * STAGE;
         uint4 low[2][W::BYTES], high[2][W::BYTES];
 #pragma unroll
@@ -209,8 +208,8 @@ template <class W, int TERMS> INLINE void many(const HeadArgs& p) {
 #pragma unroll
         for (u32 term = 0; term < TERMS; term++)
 #pragma unroll
-            for (u32 n = 0; n < 4; n++) {
-                const u32 at = column + 8 * n + g;
+            for (u32 n = 0; n < 8; n++) {
+                const u32 at = 8 * n + g;
                 const u32 from = stage + WEIGHT_BYTES + term * X_BYTES + at * 128;
                 const uint4 first = load_shared(from + (c ^ (at % 2 * 4)) * 16), second = load_shared(from + ((4 + c) ^ (at % 2 * 4)) * 16);
 #pragma unroll
@@ -232,10 +231,10 @@ template <class W, int TERMS> INLINE void many(const HeadArgs& p) {
             if (at >= p.rows) continue;
             const float scale = W::BYTES == 1 ? p.scale[at] : 1.0f;
 #pragma unroll
-            for (u32 n = 0; n < 4; n++)
+            for (u32 n = 0; n < 8; n++)
 #pragma unroll
                 for (u32 i = 0; i < 2; i++) {
-                    const u32 token = first_token + column + 8 * n + 2 * c + i;
+                    const u32 token = first_token + 8 * n + 2 * c + i;
                     if (token < p.tokens) p.logits[u64(token) * p.rows + at] = sums[m][n][2 * half + i] * scale;
                 }
         }
@@ -287,9 +286,9 @@ template <class T> INLINE void plain(const HeadArgs& p) {
 FEW(i8, Int8)
 FEW(f16, Float16)
 FEW(bf16, Bfloat16)
-extern "C" __global__ void __launch_bounds__(256, 2) head_many_i8(const __grid_constant__ HeadArgs p) { many<Int8, 1>(p); }
-extern "C" __global__ void __launch_bounds__(256, 2) head_many_f16(const __grid_constant__ HeadArgs p) { many<Float16, 2>(p); }
-extern "C" __global__ void __launch_bounds__(256, 2) head_many_bf16(const __grid_constant__ HeadArgs p) { many<Bfloat16, 2>(p); }
+extern "C" __global__ void __launch_bounds__(128, 2) head_many_i8(const __grid_constant__ HeadArgs p) { many<Int8, 1>(p); }
+extern "C" __global__ void __launch_bounds__(128, 2) head_many_f16(const __grid_constant__ HeadArgs p) { many<Float16, 2>(p); }
+extern "C" __global__ void __launch_bounds__(128, 2) head_many_bf16(const __grid_constant__ HeadArgs p) { many<Bfloat16, 2>(p); }
 extern "C" __global__ void head_split_f16(const __grid_constant__ HeadArgs p) { split<f16>(p); }
 extern "C" __global__ void head_split_bf16(const __grid_constant__ HeadArgs p) { split<bf16>(p); }
 extern "C" __global__ void head_plain_i8(const __grid_constant__ HeadArgs p) { plain<s8>(p); }

@@ -28,6 +28,7 @@ template <class T> struct Gated {
         float u[8];
         load8(gate + k, v);
         load8(up + k, u);
+#pragma unroll
         for (int i = 0; i < 8; i++) {
             const float g = v[i];
             float a;
@@ -166,13 +167,14 @@ template <class Source, int CHUNKS> INLINE void quantise(const QuantiseArgs& p) 
     }
 }
 
-#define KERNELS(NAME, SOURCE, THREADS)                                                                               \
-    extern "C" __global__ void __launch_bounds__(THREADS) NAME##_1(const __grid_constant__ QuantiseArgs p) { quantise<SOURCE, 1>(p); } \
+// One chunk a thread fits two blocks of up to 1024 threads on a multiprocessor if it keeps to 32 registers.
+#define KERNELS(NAME, SOURCE, THREADS, BLOCKS)                                                                               \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) NAME##_1(const __grid_constant__ QuantiseArgs p) { quantise<SOURCE, 1>(p); } \
     extern "C" __global__ void __launch_bounds__(THREADS) NAME##_2(const __grid_constant__ QuantiseArgs p) { quantise<SOURCE, 2>(p); } \
     extern "C" __global__ void __launch_bounds__(THREADS) NAME##_4(const __grid_constant__ QuantiseArgs p) { quantise<SOURCE, 4>(p); }
 
-KERNELS(quantise_f32, Rows<float>, 1024)
-KERNELS(quantise_f16, Rows<f16>, 1024)
-KERNELS(quantise_gated_f32, Gated<float>, 1024)
-KERNELS(quantise_gated_bf16, Gated<bf16>, 1024)
-KERNELS(quantise_parts, Parts, 512)
+KERNELS(quantise_f32, Rows<float>, 1024, 2)
+KERNELS(quantise_f16, Rows<f16>, 1024, 2)
+KERNELS(quantise_gated_f32, Gated<float>, 1024, 1)
+KERNELS(quantise_gated_bf16, Gated<bf16>, 1024, 2)
+KERNELS(quantise_parts, Parts, 512, 1)

@@ -1,15 +1,15 @@
 // targets: sm_90a compute_80
 // The next token of every sequence, chosen where the logits are, and written where the next step reads it: a decoding loop need not wait for the host.
 //
-// Weights are e^((logit − largest) / temperature) as integers in units of 2^−24, so that sums do not depend on the order of threads. Words are ranked by how far
-// they lie below the largest, in steps of 2^−15 of the exponent; beyond 32 all count as equal. top_k keeps the words that rank with the k-th or higher, top_p then the
-// highest that together weigh that share, min_p those that weigh at least that share of the largest. Of what is kept one is drawn with a number that
-// depends on seed and position only. Temperature 0 takes the largest logit, the lowest id of equals.
+// The rules are those of the sampler for processors: filters look at the distribution at temperature 1, in the order top_k, top_p, min_p; what is left is weighed at
+// the temperature and drawn in the order of ids, with number n of the generator splitmix64 for the n-th draw. Temperature 0 takes the largest logit, the lowest id
+// of equals. Here words that lie within 2^−15 of each other count as equal to the filters (all are kept), and so do all that lie more than 32 below the largest.
 //
-// The k-th and the share are found by two histograms of 1024 bins, of all words by the upper half of their rank and of one bin's words by the lower.
+// Weights are integers, so that sums do not depend on the order of threads. The k-th word and the share are found by two histograms of 1024 bins, of all words
+// by the upper half of their rank and of one bin's words by the lower.
 //
-// Floor: latency; one to six passes of one block over the logits, 5 to 8 µs each for 128256 words, or just 1 µs for the largest where the head has found it. Launch: grid =
-// sequences, block = 1024.
+// Floor: latency; one to six passes of one block over the logits, about 6 µs each for 128256 words, or just 1 µs for the largest where the head has found it.
+// Launch: grid = sequences, block = 1024.
 #include "decoder.h"
 
 constexpr u32 THREADS = 1024, BINS = 1024, LAST_KEY = BINS * BINS - 1;
@@ -22,25 +22,46 @@ struct Histogram {
 };
 
 INLINE u32 weight_of(float below) { return __float2uint_rn(exp2_fast(below * -1.44269504f) * 16777216.0f); }
+// The same in units of 2^-30, for the draw.
+INLINE u64 fine_weight_of(float below) { return __float2uint_rn(exp2f(below * -1.44269504f) * 1073741824.0f); }
+// The rank of a word that lies so far below the largest.
 INLINE u32 key_of(float below) { return u32(fminf(below * KEYS_PER_UNIT, float(LAST_KEY))); }
 
-// Calls f(word, logit) for every word, each thread for its own; eight logits are on their way at a time.
-template <class F> INLINE void for_each(const float* logits, u32 vocab, F f) {
-    constexpr u32 AT_ONCE = 8;
-    for (u32 first = threadIdx.x; first < vocab; first += AT_ONCE * THREADS) {
-        float v[AT_ONCE];
+// Logits of a sequence, four at a time; rows lie at multiples of 16 bytes only where the vocabulary is a multiple of 4.
+struct Logits {
+    const float* row;
+    u32 vocab;
+    INLINE void load(u32 first, float (&v)[4]) const {
+        if (vocab % 4 == 0) {
+            if (first < vocab) {
+                const float4 all = *reinterpret_cast<const float4*>(row + first);
+                v[0] = all.x, v[1] = all.y, v[2] = all.z, v[3] = all.w;
+            }
+        } else {
 #pragma unroll
-        for (u32 i = 0; i < AT_ONCE; i++)
-            if (first + i * THREADS < vocab) v[i] = logits[first + i * THREADS];
-#pragma unroll
-        for (u32 i = 0; i < AT_ONCE; i++)
-            if (first + i * THREADS < vocab) f(first + i * THREADS, v[i]);
+            for (u32 i = 0; i < 4; i++)
+                if (first + i < vocab) v[i] = row[first + i];
+        }
     }
-}
+    // Calls f(word, logit) for every word, each thread for its own.
+    template <class F> INLINE void for_each(F f) const {
+        constexpr u32 AT_ONCE = 4; // on their way at a time
+        for (u32 first = threadIdx.x * 4; first < vocab; first += AT_ONCE * 4 * THREADS) {
+            float v[AT_ONCE][4];
+#pragma unroll
+            for (u32 i = 0; i < AT_ONCE; i++) load(first + i * 4 * THREADS, v[i]);
+#pragma unroll
+            for (u32 i = 0; i < AT_ONCE; i++)
+#pragma unroll
+                for (u32 e = 0; e < 4; e++)
+                    if (first + i * 4 * THREADS + e < vocab) f(first + i * 4 * THREADS + e, v[i][e]);
+        }
+    }
+};
 
-// splitmix64 of seed and position.
-INLINE u64 draw(const Sampling& s, u32 position) {
-    u64 z = (u64(s.seed_high) << 32 | s.seed_low) + (u64(position) + 1) * 0x9E3779B97F4A7C15ull;
+// Number n of splitmix64, from 1.
+INLINE u64 draw(const Sampling& s, u32 n) {
+    u64 z = (u64(s.seed_high) << 32 | s.seed_low) + u64(n) * 0x9E3779B97F4A7C15ull;
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
     z = (z ^ z >> 27) * 0x94D049BB133111EBull;
     return z ^ z >> 31;
@@ -93,14 +114,14 @@ INLINE Place find(const Histogram& h, u64 wanted, bool by_count, u64* scratch, P
 }
 
 // Adds up all words by the upper half of their keys, or, where `only` is a bin of that, its words by the lower half.
-INLINE void fill(Histogram& h, const float* logits, u32 vocab, float largest, float scale, u32 only) {
+INLINE void fill(Histogram& h, const Logits& logits, float largest, u32 only) {
     __syncthreads();
     h.counts[threadIdx.x] = h.low[threadIdx.x] = h.high[threadIdx.x] = 0;
     __syncthreads();
     // Words of a sharp distribution meet in the last bin: those are counted apart.
     u32 tail_count = 0, tail_low = 0, tail_high = 0;
-    for_each(logits, vocab, [&](u32, float logit) {
-        const float below = (largest - logit) * scale;
+    logits.for_each([&](u32, float logit) {
+        const float below = largest - logit;
         const u32 key = key_of(below);
         if (only < BINS && key / BINS != only) return;
         const u32 bin = only < BINS ? key % BINS : key / BINS, weight = weight_of(below);
@@ -118,9 +139,62 @@ INLINE void fill(Histogram& h, const float* logits, u32 vocab, float largest, fl
     __syncthreads();
 }
 
+// Draws in the order of ids among the words whose key is at most `last_key`. The vocabulary is cut into 512 pieces whose sums tell where the mark lies; one warp
+// looks for it there.
+INLINE void pick(const Logits& logits, float largest, float scale, u32 last_key, u64 random, u64* sums, u64* scratch, u32* chosen) {
+    constexpr u32 PIECES = 512;
+    const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, size = (logits.vocab + PIECES * 128 - 1) / (PIECES * 128) * 128;
+    auto weigh = [&](u32 first, u64 (&w)[4]) {
+        float v[4];
+        logits.load(first, v);
+#pragma unroll
+        for (u32 e = 0; e < 4; e++) {
+            const float below = largest - v[e];
+            w[e] = first + e < logits.vocab && key_of(below) <= last_key ? fine_weight_of(below * scale) : 0;
+        }
+        return w[0] + w[1] + w[2] + w[3];
+    };
+    for (u32 piece = warp; piece < PIECES; piece += THREADS / 32) {
+        u64 sum = 0, w[4];
+#pragma unroll 4
+        for (u32 at = piece * size + lane * 4; at < (piece + 1) * size; at += 128) sum += weigh(at, w);
+#pragma unroll
+        for (int step = 16; step; step >>= 1) sum += __shfl_xor_sync(~0u, sum, step);
+        if (lane == 0) sums[piece] = sum;
+    }
+    __syncthreads();
+    const u64 mine = threadIdx.x < PIECES ? sums[threadIdx.x] : 0;
+    const u64 upto = block_scan(mine, scratch), total = block_sum(mine, scratch);
+    const u64 mark = __umul64hi(random & ~0x7FFull, total);
+    const u32 owner = __ballot_sync(~0u, mark < upto && mark >= upto - mine);
+    if (!owner) return;
+    const u32 piece = warp * 32 + __ffs(owner) - 1;
+    u64 left = __shfl_sync(~0u, mark - (upto - mine), __ffs(owner) - 1);
+    for (u32 at = piece * size + lane * 4; at < (piece + 1) * size; at += 128) {
+        u64 w[4], sum = weigh(at, w);
+        const u64 own = sum;
+#pragma unroll
+        for (int step = 1; step < 32; step *= 2) {
+            const u64 other = __shfl_up_sync(~0u, sum, step);
+            if (lane >= step) sum += other;
+        }
+        const u32 beyond = __ballot_sync(~0u, left < sum);
+        if (beyond) {
+            if (lane == __ffs(beyond) - 1) {
+                left -= sum - own;
+                u32 word = at;
+                for (u32 e = 0; e < 3 && left >= w[e]; e++) left -= w[e], word++;
+                *chosen = word;
+            }
+            return;
+        }
+        left -= __shfl_sync(~0u, sum, 31);
+    }
+}
+
 extern "C" __global__ void __launch_bounds__(1024) sample(const __grid_constant__ SampleArgs p) {
     __shared__ Histogram coarse, fine;
-    __shared__ u64 scratch[32];
+    __shared__ u64 scratch[32], sums[512];
     __shared__ Place found;
     __shared__ float best_of[32];
     __shared__ u32 row_of[32], chosen;
@@ -128,7 +202,7 @@ extern "C" __global__ void __launch_bounds__(1024) sample(const __grid_constant_
     wait_for_previous();
     const u32 sequence = blockIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const Sampling s = p.sampling[sequence];
-    const float* logits = p.logits + u64(sequence) * p.vocab;
+    const Logits logits = {p.logits + u64(sequence) * p.vocab, p.vocab};
 
     float best = MINUS_INFINITY;
     u32 row = 0;
@@ -138,7 +212,7 @@ extern "C" __global__ void __launch_bounds__(1024) sample(const __grid_constant_
     if (p.blocks) {
         for (u32 i = threadIdx.x; i < p.blocks; i += THREADS) keep(p.best[sequence * p.blocks + i], p.best_row[sequence * p.blocks + i]);
     } else {
-        for_each(logits, p.vocab, [&](u32 word, float logit) { keep(logit, word); });
+        logits.for_each([&](u32 word, float logit) { keep(logit, word); });
     }
 #pragma unroll
     for (int step = 16; step; step >>= 1) {
@@ -161,12 +235,12 @@ extern "C" __global__ void __launch_bounds__(1024) sample(const __grid_constant_
         u32 last_key = LAST_KEY;
         const bool few = s.top_k && s.top_k < p.vocab, share = s.top_p < 1.0f;
         if (few || share) {
-            fill(coarse, logits, p.vocab, best, scale, BINS);
+            fill(coarse, logits, best, BINS);
             u64 total = block_sum(coarse.weight(threadIdx.x), scratch);
             u32 in_fine = BINS;
             if (few) {
                 const Place bin = find(coarse, s.top_k, true, scratch, &found);
-                fill(fine, logits, p.vocab, best, scale, in_fine = bin.bin);
+                fill(fine, logits, best, in_fine = bin.bin);
                 const Place key = find(fine, s.top_k - bin.count_before, true, scratch, &found);
                 last_key = bin.bin * BINS + key.bin;
                 total = bin.weight_before + key.weight_before + fine.weight(key.bin);
@@ -174,46 +248,13 @@ extern "C" __global__ void __launch_bounds__(1024) sample(const __grid_constant_
             if (share) {
                 const u64 wanted = max(u64(double(total) * double(fmaxf(s.top_p, 0.0f))), u64(1));
                 const Place bin = find(coarse, wanted, false, scratch, &found);
-                if (bin.bin != in_fine) fill(fine, logits, p.vocab, best, scale, bin.bin);
+                if (bin.bin != in_fine) fill(fine, logits, best, bin.bin);
                 const Place key = find(fine, wanted - bin.weight_before, false, scratch, &found);
                 last_key = min(last_key, bin.bin * BINS + key.bin);
             }
         }
         if (s.min_p > 0.0f) last_key = min(last_key, key_of(fmaxf(-logf(s.min_p), 0.0f)));
-
-        u64 mine = 0;
-        for_each(logits, p.vocab, [&](u32, float logit) {
-            const float below = (best - logit) * scale;
-            if (key_of(below) <= last_key) mine += weight_of(below);
-        });
-        const u64 upto = block_scan(mine, scratch), total = block_sum(mine, scratch);
-        const u64 mark = __umul64hi(draw(s, position), total);
-        // The thread in whose sum the mark lies, and its warp to find the word together.
-        const u32 owner = __ballot_sync(~0u, mark < upto && mark >= upto - mine);
-        if (owner) {
-            const u32 from = __ffs(owner) - 1;
-            u64 left = __shfl_sync(~0u, mark - (upto - mine), from);
-            for (u32 first = warp * 32 + from; first < p.vocab; first += 32 * THREADS) {
-                const u32 word = first + lane * THREADS;
-                u32 weight = 0;
-                if (word < p.vocab) {
-                    const float below = (best - logits[word]) * scale;
-                    if (key_of(below) <= last_key) weight = weight_of(below);
-                }
-                u32 sum = weight;
-#pragma unroll
-                for (int step = 1; step < 32; step *= 2) {
-                    const u32 other = __shfl_up_sync(~0u, sum, step);
-                    if (lane >= step) sum += other;
-                }
-                const u32 beyond = __ballot_sync(~0u, left < sum);
-                if (beyond) {
-                    if (lane == __ffs(beyond) - 1) chosen = word;
-                    break;
-                }
-                left -= __shfl_sync(~0u, sum, 31);
-            }
-        }
+        pick(logits, best, scale, last_key, draw(s, position - s.first + 1), sums, scratch, &chosen);
     }
     __syncthreads();
     if (threadIdx.x == 0) {

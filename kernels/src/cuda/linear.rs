@@ -54,6 +54,13 @@ pub(crate) struct Shape {
     pub(crate) sparse: bool,
 }
 
+impl Shape {
+    /// No sum is larger in magnitude: as many products as a row can have non-zeros, each at most 128.
+    pub(crate) fn sum_bound(self) -> u64 {
+        (if self.sparse { self.cols / 2 } else { self.cols }) as u64 * 128
+    }
+}
+
 /// Quantised activations on the GPU.
 #[derive(Clone, Copy, Debug)]
 pub struct Activations<'a> {
@@ -76,7 +83,8 @@ pub enum Output<'a> {
     Sums(&'a mut Buffer<i32>),
 }
 
-/// What is added to a layer's output before it is rounded. bf16.
+/// What is added to a layer's output, in bf16. The bias is added before the output is rounded, and so is the residual for at most [`DECODE_TOKENS`] tokens; for more, a bf16 output is
+/// rounded once more after the residual.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue<'a> {
     /// A value for each row.
@@ -161,6 +169,9 @@ impl Linear {
 
     /// Computes the layer in a stream, with the kernel that was measured to be fastest for its shape and the tokens.
     pub fn forward(&self, stream: &Stream, x: Activations<'_>, out: Output<'_>, epilogue: Epilogue<'_>) -> Result<()> {
+        if x.tokens == 0 {
+            return Err(DeviceError::Misuse("no tokens".to_owned()));
+        }
         self.forward_with(plan::choose(&self.device, self.shape, x.tokens), stream, x, out, epilogue)
     }
 
@@ -208,9 +219,6 @@ impl Linear {
                 x.tokens, self.shape.rows, self.shape.cols
             )))
         };
-        if x.tokens == 0 {
-            return Err(DeviceError::Misuse("no tokens".to_owned()));
-        }
         if x.values.len() < x.tokens * self.shape.cols {
             return too_short("activations", x.values.len(), x.tokens * self.shape.cols);
         }
@@ -269,7 +277,9 @@ fn repacked(device: &Device, data: &[u8], rows: usize, cols: usize) -> Result<Bu
     let stream = device.stream()?;
     let blocks = (tile_rows * tile_cols).div_ceil(8) as u32;
     // SAFETY: the kernel takes this struct, reads `rows` rows of the source and writes every tile; both outlive the wait below.
-    unsafe { stream.launch(kernel, Grid { blocks: [blocks, 1, 1], threads: 256, overlap: false }, &[&args]) }?;
+    unsafe {
+        stream.launch(kernel, Grid { blocks: [blocks, 1, 1], threads: 256, overlap: false, cluster: 1 }, &[&args])
+    }?;
     stream.synchronize()?;
     Ok(tiles)
 }

@@ -27,6 +27,7 @@ mod images;
 mod launch;
 mod linear;
 mod plan;
+mod tensor_map;
 
 pub use buffer::Buffer;
 pub use device::Device;

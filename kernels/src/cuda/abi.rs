@@ -45,8 +45,8 @@ shared! {
         token_scales: u64 = "const float*",
         /// A multiplier for each row of the weights.
         row_scales: u64 = "const float*",
-        /// A value for each row that is added, or null. bf16.
-        bias: u64 = "const u16*",
+        /// A value for each row that is added, or null.
+        bias: u64 = "const float*",
         /// Values that are added, laid out as the output, or null. bf16.
         residual: u64 = "const u16*",
         /// Output: tokens × rows, bf16, f32 or i32.
@@ -61,7 +61,7 @@ shared! {
         stride: u32 = "u32",
         /// Tokens.
         tokens: u32 = "u32",
-        /// What the output is: 0 bf16, 1 f32, 2 the sums themselves, i32.
+        /// What the output is: 0 bf16, 1 f32, 2 the sums themselves, i32, 3 f32 that is added to.
         kind: u32 = "u32",
         /// Blocks that share the columns.
         splits: u32 = "u32",

@@ -282,7 +282,7 @@ pub fn decode(
     let device = stream.device();
     let kernel = device.kernel(&images::ATTENTION_DECODE, &format!("attention_decode_{}", heads.dim), 0)?;
     let blocks = [out.splits as u32, heads.kv_heads as u32, at.rows as u32];
-    let grid = Grid { blocks, threads: 256, overlap: device.can_overlap() };
+    let grid = Grid { blocks, threads: 256, overlap: device.can_overlap(), cluster: 1 };
     // SAFETY: the kernel takes this struct; inputs, tables and parts are as long as heads, rows and splits say, the pool has every page of the table, and positions and
     // sequences are within the places, as `Where` asks of its maker.
     unsafe { stream.launch(kernel, grid, &[&args]) }
@@ -356,7 +356,7 @@ pub fn store<T: Element>(
     };
     let device = stream.device();
     let kernel = device.kernel(&images::ROPE, &format!("rope_{}", T::NAME), 0)?;
-    let grid = Grid { blocks: [at.rows as u32, 1, 1], threads: 256, overlap: device.can_overlap() };
+    let grid = Grid { blocks: [at.rows as u32, 1, 1], threads: 256, overlap: device.can_overlap(), cluster: 1 };
     // SAFETY: as for `decode`.
     unsafe { stream.launch(kernel, grid, &[&args]) }
 }
@@ -444,10 +444,13 @@ pub fn prefill(
     let (kernel, grid) = if matches!(heads.dim, 64 | 128) && shared <= device.shared_bytes() {
         let name = format!("attention_prefill_{}", heads.dim);
         let blocks = [heads.heads as u32, tiles.count as u32, 1];
-        (device.kernel(&images::ATTENTION_PREFILL, &name, shared)?, Grid { blocks, threads: 128, overlap })
+        (device.kernel(&images::ATTENTION_PREFILL, &name, shared)?, Grid { blocks, threads: 128, overlap, cluster: 1 })
     } else {
         let blocks = [at.rows as u32, heads.heads as u32, 1];
-        (device.kernel(&images::ATTENTION_PLAIN, "attention_plain", 0)?, Grid { blocks, threads: 32, overlap })
+        (
+            device.kernel(&images::ATTENTION_PLAIN, "attention_plain", 0)?,
+            Grid { blocks, threads: 32, overlap, cluster: 1 },
+        )
     };
     // SAFETY: as for `decode`; tiles name rows that `Tiles::set` was given, which the caller numbered below the rows of `at`.
     unsafe { stream.launch(kernel, grid, &[&args]) }

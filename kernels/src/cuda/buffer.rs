@@ -104,6 +104,19 @@ impl<T: Pod> Buffer<T> {
             .doing("copying on the GPU")
     }
 
+    /// Copies the first `len` values of another buffer to `at`, in the order of a stream.
+    pub fn copy_from(&mut self, at: usize, from: &Self, len: usize, stream: &Stream) -> Result<()> {
+        if len > from.len || at.checked_add(len).is_none_or(|end| end > self.len) {
+            let what = format!("{len} of {} values do not fit a buffer of {} from {at} on", from.len, self.len);
+            return Err(DeviceError::Misuse(what));
+        }
+        self.device.bind()?;
+        let to = self.address + (at * size_of::<T>()) as u64;
+        // SAFETY: both buffers are long enough, and two buffers do not overlap.
+        unsafe { result::memcpy_dtod_async(to, from.address, len * size_of::<T>(), stream.raw()) }
+            .doing("copying on the GPU")
+    }
+
     /// The first `values.len()` values, when all work that was given to the stream is done.
     pub fn read(&self, values: &mut [T], stream: &Stream) -> Result<()> {
         if values.len() > self.len {

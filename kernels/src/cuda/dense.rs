@@ -143,7 +143,8 @@ impl Dense {
             reserved: 0,
         };
         let kernel = self.device.kernel(&images::EMBED, &format!("embed_{}", self.kind.name()), 0)?;
-        let grid = Grid { blocks: [tokens as u32, 1, 1], threads: THREADS, overlap: self.device.can_overlap() };
+        let grid =
+            Grid { blocks: [tokens as u32, 1, 1], threads: THREADS, overlap: self.device.can_overlap(), cluster: 1 };
         // SAFETY: the kernel takes this struct; ids and output are as long as the tokens say, and rows are a multiple of 8 long, as `upload` checked.
         unsafe { stream.launch(kernel, grid, &[&args]) }
     }
@@ -182,7 +183,7 @@ impl Dense {
         let launch = |name: &str, blocks: [u32; 3], threads: u32, shared: u32| {
             let kernel = self.device.kernel(&images::HEAD, name, shared)?;
             // SAFETY: the kernels take this struct; the lengths were checked above and by `Logits::new`, and grids are those that each kernel's contract names.
-            unsafe { stream.launch(kernel, Grid { blocks, threads, overlap }, &[&args]) }
+            unsafe { stream.launch(kernel, Grid { blocks, threads, overlap, cluster: 1 }, &[&args]) }
         };
         let kind = self.kind.name();
         out.blocks = 0;

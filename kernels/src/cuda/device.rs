@@ -41,6 +41,7 @@ struct Context {
     hopper: bool,
     shared_bytes: u32,
     modules: Mutex<HashMap<&'static str, Module>>,
+    kernels: Mutex<HashMap<String, Kernel>>,
 }
 
 /// A loaded image. It stays loaded as long as the context.
@@ -75,8 +76,18 @@ impl Device {
         let hopper = capability == (9, 0) && std::env::var_os("SBNC_CUDA_PTX").is_none();
         // SAFETY: `device` was given by the driver just now.
         let raw = unsafe { result::primary_ctx::retain(device) }.doing("opening a GPU")?;
-        let modules = Mutex::default();
-        Ok(Self(Arc::new(Context { raw, device, name, capability, multiprocessors, hopper, shared_bytes, modules })))
+        let (modules, kernels) = (Mutex::default(), Mutex::default());
+        Ok(Self(Arc::new(Context {
+            raw,
+            device,
+            name,
+            capability,
+            multiprocessors,
+            hopper,
+            shared_bytes,
+            modules,
+            kernels,
+        })))
     }
 
     /// The GPU's name.
@@ -138,8 +149,18 @@ impl Device {
         result::ctx::synchronize().doing("waiting for the GPU")
     }
 
-    /// A kernel of an image, which is loaded when first asked for. `shared` is the dynamic shared memory of its launches.
+    /// A kernel of an image, looked up once. `shared` is the dynamic shared memory of its launches. Names are unique among all images.
     pub(crate) fn kernel(&self, image: &'static Image, name: &str, shared: u32) -> Result<Kernel> {
+        let mut kernels = self.0.kernels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&kernel) = kernels.get(name) {
+            return Ok(kernel);
+        }
+        let kernel = self.look_up(image, name, shared)?;
+        kernels.insert(name.to_owned(), kernel);
+        Ok(kernel)
+    }
+
+    fn look_up(&self, image: &'static Image, name: &str, shared: u32) -> Result<Kernel> {
         self.bind()?;
         let module = self.module(image)?;
         let symbol = CString::new(name).map_err(|_| DeviceError::Misuse(format!("no kernel is called {name:?}")))?;

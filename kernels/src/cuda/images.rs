@@ -35,6 +35,12 @@ macro_rules! ptx {
 /// Linear layers of few tokens.
 pub(crate) static DECODE: Image = Image { name: "decode", hopper: cubin!("decode"), any: ptx!("decode") };
 
+/// Linear layers of many tokens, on Hopper.
+pub(crate) static PREFILL: Image = Image { name: "prefill", hopper: cubin!("prefill"), any: None };
+
+/// Linear layers of many tokens, on GPUs that are not Hopper.
+pub(crate) static TILES: Image = Image { name: "tiles", hopper: None, any: ptx!("tiles") };
+
 /// Repacking of dense weights when a layer is loaded.
 pub(crate) static REPACK: Image = Image { name: "repack", hopper: cubin!("repack"), any: ptx!("repack") };
 

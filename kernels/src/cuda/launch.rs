@@ -38,6 +38,8 @@ pub(crate) struct Grid {
     pub(crate) threads: u32,
     /// Whether the launch may overlap the one before it.
     pub(crate) overlap: bool,
+    /// Blocks in x that form a cluster; 1 for none.
+    pub(crate) cluster: u32,
 }
 
 /// A value that is passed to a kernel, by address: plain data, or a tensor map.
@@ -96,11 +98,16 @@ impl Stream {
         for (slot, argument) in pointers.iter_mut().zip(arguments) {
             *slot = argument.pointer();
         }
-        let mut attribute = sys::CUlaunchAttribute {
-            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
-            pad: [0; 4],
-            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
-        };
+        use sys::CUlaunchAttributeID as Id;
+        let attribute = |id, value| sys::CUlaunchAttribute { id, pad: [0; 4], value };
+        let overlap = sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 };
+        let size = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: grid.cluster, y: 1, z: 1 };
+        let mut attributes = [
+            attribute(Id::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, overlap),
+            attribute(Id::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, sys::CUlaunchAttributeValue { clusterDim: size }),
+        ];
+        // The attributes that are wanted, as a part of the two.
+        let (first, count) = (usize::from(!grid.overlap), usize::from(grid.overlap) + usize::from(grid.cluster > 1));
         let config = sys::CUlaunchConfig {
             gridDimX: grid.blocks[0],
             gridDimY: grid.blocks[1],
@@ -110,8 +117,8 @@ impl Stream {
             blockDimZ: 1,
             sharedMemBytes: kernel.shared,
             hStream: self.raw,
-            attrs: &raw mut attribute,
-            numAttrs: u32::from(grid.overlap),
+            attrs: attributes[first..].as_mut_ptr(),
+            numAttrs: count as u32,
         };
         // SAFETY: the configuration and the arguments live through the call, which copies them; the rest is the caller's promise.
         unsafe {

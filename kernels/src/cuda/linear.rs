@@ -43,6 +43,9 @@ pub struct Linear {
     scratch: Option<Buffer<u32>>,
 }
 
+/// The same of a dense tile.
+const ZERO_DENSE: [u32; 4] = [0x8888_8888; 4];
+
 /// What decides which kernel computes a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Shape {
@@ -52,6 +55,13 @@ pub(crate) struct Shape {
     pub(crate) cols: usize,
     /// Whether the tiles are 2:4 sparse.
     pub(crate) sparse: bool,
+}
+
+impl Shape {
+    /// No sum is larger in magnitude: as many products as a row can have non-zeros, each at most 128.
+    pub(crate) fn sum_bound(self) -> u64 {
+        (if self.sparse { self.cols / 2 } else { self.cols }) as u64 * 128
+    }
 }
 
 /// Quantised activations on the GPU.
@@ -72,15 +82,18 @@ pub enum Output<'a> {
     Bf16(&'a mut Buffer<u16>),
     /// f32.
     F32(&'a mut Buffer<f32>),
+    /// f32 values, to which the layer's are added: a residual stream.
+    Add(&'a mut Buffer<f32>),
     /// The sums, before any scale, bias or residual.
     Sums(&'a mut Buffer<i32>),
 }
 
-/// What is added to a layer's output before it is rounded. bf16.
+/// What is added to a layer's output: a bias in f32, a residual in bf16. The bias is added before the output is rounded, and so is the residual for at most [`DECODE_TOKENS`] tokens; for more, a bf16 output is
+/// rounded once more after the residual.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue<'a> {
     /// A value for each row.
-    pub bias: Option<&'a Buffer<u16>>,
+    pub bias: Option<&'a Buffer<f32>>,
     /// Values laid out as the output.
     pub residual: Option<&'a Buffer<u16>>,
 }
@@ -91,13 +104,14 @@ impl Output<'_> {
             Self::Bf16(_) => 0,
             Self::F32(_) => 1,
             Self::Sums(_) => 2,
+            Self::Add(_) => 3,
         }
     }
 
     fn place(&self) -> (u64, usize) {
         match self {
             Self::Bf16(buffer) => (buffer.address(), buffer.len()),
-            Self::F32(buffer) => (buffer.address(), buffer.len()),
+            Self::F32(buffer) | Self::Add(buffer) => (buffer.address(), buffer.len()),
             Self::Sums(buffer) => (buffer.address(), buffer.len()),
         }
     }
@@ -139,6 +153,48 @@ impl Linear {
         })
     }
 
+    /// Whether layers that read the same inputs can be [joined](Self::join).
+    pub fn can_join(parts: &[Self]) -> bool {
+        let Some((last, others)) = parts.split_last() else { return false };
+        let like_last = |p: &Self| {
+            let same =
+                (p.shape.cols, p.shape.sparse, p.windows()) == (last.shape.cols, last.shape.sparse, last.windows());
+            same && p.shape.rows.is_multiple_of(16)
+        };
+        others.iter().all(like_last)
+    }
+
+    /// One layer with the outputs of all parts, one after another. One launch then does the work of several.
+    pub fn join(stream: &Stream, parts: Vec<Self>) -> Result<Self> {
+        if !Self::can_join(&parts) {
+            return Err(DeviceError::Misuse("layers of different columns or patterns cannot be joined".to_owned()));
+        }
+        let device = stream.device().clone();
+        let (cols, rows) = (parts[0].shape.cols, parts.iter().map(|p| p.shape.rows).sum::<usize>());
+        let words = |rows: usize| rows.div_ceil(16) * (cols / 128) * TILE / 4;
+        let mut weights = device.alloc(words(rows.next_multiple_of(ROWS_PADDED)))?;
+        let mut row_scales = device.alloc(rows)?;
+        let mut before = 0;
+        for part in &parts {
+            weights.copy_from(words(before), &part.weights, words(part.shape.rows), stream)?;
+            row_scales.copy_from(before, &part.row_scales, part.shape.rows, stream)?;
+            before += part.shape.rows;
+        }
+        let zero = if parts[0].shape.sparse { ZERO_SPARSE } else { ZERO_DENSE };
+        weights.fill_at(words(rows), &zero.repeat((weights.len() - words(rows)) / 4))?;
+        stream.synchronize()?;
+        let shape = Shape { rows, ..parts[0].shape };
+        Ok(Self {
+            device,
+            weights,
+            row_scales,
+            shape,
+            pattern: parts[0].pattern,
+            windowed: parts[0].windowed,
+            scratch: None,
+        })
+    }
+
     /// Outputs of the layer.
     pub fn rows(&self) -> usize {
         self.shape.rows
@@ -161,6 +217,9 @@ impl Linear {
 
     /// Computes the layer in a stream, with the kernel that was measured to be fastest for its shape and the tokens.
     pub fn forward(&self, stream: &Stream, x: Activations<'_>, out: Output<'_>, epilogue: Epilogue<'_>) -> Result<()> {
+        if x.tokens == 0 {
+            return Err(DeviceError::Misuse("no tokens".to_owned()));
+        }
         self.forward_with(plan::choose(&self.device, self.shape, x.tokens), stream, x, out, epilogue)
     }
 
@@ -208,9 +267,6 @@ impl Linear {
                 x.tokens, self.shape.rows, self.shape.cols
             )))
         };
-        if x.tokens == 0 {
-            return Err(DeviceError::Misuse("no tokens".to_owned()));
-        }
         if x.values.len() < x.tokens * self.shape.cols {
             return too_short("activations", x.values.len(), x.tokens * self.shape.cols);
         }
@@ -269,7 +325,9 @@ fn repacked(device: &Device, data: &[u8], rows: usize, cols: usize) -> Result<Bu
     let stream = device.stream()?;
     let blocks = (tile_rows * tile_cols).div_ceil(8) as u32;
     // SAFETY: the kernel takes this struct, reads `rows` rows of the source and writes every tile; both outlive the wait below.
-    unsafe { stream.launch(kernel, Grid { blocks: [blocks, 1, 1], threads: 256, overlap: false }, &[&args]) }?;
+    unsafe {
+        stream.launch(kernel, Grid { blocks: [blocks, 1, 1], threads: 256, overlap: false, cluster: 1 }, &[&args])
+    }?;
     stream.synchronize()?;
     Ok(tiles)
 }

@@ -35,6 +35,7 @@ mod linear;
 mod plan;
 mod quantise;
 mod sample;
+mod tensor_map;
 
 pub use buffer::Buffer;
 pub use dense::{Dense, FEW_TOKENS, Logits};

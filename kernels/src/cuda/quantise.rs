@@ -220,7 +220,7 @@ fn launch(
     args.cols = cols as u32;
     let kernel = device.kernel(&images::QUANTISE, &format!("{name}_{chunks}"), cols as u32)?;
     let threads = (cols / 8).div_ceil(chunks).next_multiple_of(32) as u32;
-    let grid = Grid { blocks: [tokens as u32, 1, 1], threads, overlap: device.can_overlap() };
+    let grid = Grid { blocks: [tokens as u32, 1, 1], threads, overlap: device.can_overlap(), cluster: 1 };
     // SAFETY: the kernel takes this struct; inputs, outputs and weights are as long as tokens and columns say, rows begin at multiples of 8 values, and the grid is the contract's.
     unsafe { stream.launch(kernel, grid, &[&args]) }
 }

@@ -89,7 +89,7 @@ impl Chooser {
         };
         let device = stream.device();
         let kernel = device.kernel(&images::SAMPLE, "sample", 0)?;
-        let grid = Grid { blocks: [rows as u32, 1, 1], threads: 1024, overlap: device.can_overlap() };
+        let grid = Grid { blocks: [rows as u32, 1, 1], threads: 1024, overlap: device.can_overlap(), cluster: 1 };
         // SAFETY: the kernel takes this struct, and all that it reads and writes is as long as rows and vocabulary say.
         unsafe { stream.launch(kernel, grid, &[&args]) }
     }

@@ -11,8 +11,8 @@ struct LinearArgs {
     const float* token_scales;
     // A multiplier for each row of the weights.
     const float* row_scales;
-    // A value for each row that is added, or null. bf16.
-    const u16* bias;
+    // A value for each row that is added, or null.
+    const float* bias;
     // Values that are added, laid out as the output, or null. bf16.
     const u16* residual;
     // Output: tokens × rows, bf16, f32 or i32.
@@ -27,7 +27,7 @@ struct LinearArgs {
     u32 stride;
     // Tokens.
     u32 tokens;
-    // What the output is: 0 bf16, 1 f32, 2 the sums themselves, i32.
+    // What the output is: 0 bf16, 1 f32, 2 the sums themselves, i32, 3 f32 that is added to.
     u32 kind;
     // Blocks that share the columns.
     u32 splits;

@@ -81,15 +81,17 @@ INLINE uint4 load_if(const void* p, bool there) {
     return v;
 }
 
-// One output: sum × row scale × token scale, + bias, + residual; or the sum itself.
-INLINE void store_output(const LinearArgs& p, u32 token, u32 row, int sum, float row_scale, float bias) {
+// One output: sum × scale + bias + residual; or the sum itself. Adding to the output needs no answer from memory, and every output is added to once, so it is
+// exact in any order.
+INLINE void store_output(const LinearArgs& p, u32 token, u32 row, int sum, float scale, float bias) {
     const u64 at = (u64)token * p.rows + row;
     if (p.kind == 2) {
         ((int*)p.out)[at] = sum;
         return;
     }
-    float y = (float)sum * row_scale * p.token_scales[token] + bias;
+    float y = fmaf((float)sum, scale, bias);
     if (p.residual) y += from_bf16(p.residual[at]);
     if (p.kind == 1) ((float*)p.out)[at] = y;
+    else if (p.kind == 3) asm volatile("red.global.add.f32 [%0], %1;" ::"l"((float*)p.out + at), "f"(y) : "memory");
     else ((u16*)p.out)[at] = to_bf16(y);
 }

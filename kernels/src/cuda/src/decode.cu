@@ -31,8 +31,12 @@ template <int LD, int RB, int NT, bool SPARSE> INLINE void decode(const LinearAr
     // The rows that this thread will write, in the order of the loop at the end.
     const u32 my_row = first_block * 16 + threadIdx.x % (RB * 16);
     const float row_scale = my_row < p.rows ? p.row_scales[my_row] : 0.0f;
-    const float bias = p.bias && my_row < p.rows ? from_bf16(p.bias[my_row]) : 0.0f;
+    const float bias = p.bias && my_row < p.rows ? p.bias[my_row] : 0.0f;
+    __syncthreads();  // the sums are zero
     wait_for_previous();
+    // The multiplier of this thread's first output, now, so that it is there at the end.
+    const u32 my_token = threadIdx.x / (RB * 16);
+    const float token_scale = my_token < p.tokens ? p.token_scales[my_token] : 0.0f;
 
     int acc[RB][NT][4] = {};
     for (; tile < tiles; tile += warps * LD) {
@@ -77,7 +81,6 @@ template <int LD, int RB, int NT, bool SPARSE> INLINE void decode(const LinearAr
         if (tile + warps * LD < tiles) request_weights(tile + warps * LD);
     }
 
-    __syncthreads();  // the sums are zero
 #pragma unroll
     for (int r = 0; r < RB; r++)
 #pragma unroll
@@ -90,8 +93,9 @@ template <int LD, int RB, int NT, bool SPARSE> INLINE void decode(const LinearAr
     __syncthreads();
     for (u32 i = threadIdx.x; i < RB * 16 * p.tokens; i += blockDim.x) {
         const u32 token = i / (RB * 16), row = i % (RB * 16);
-        if (first_block * 16 + row < p.rows)
-            store_output(p, token, first_block * 16 + row, sums[((row >> 4) * NT * 8 + token) * 16 + (row & 15)], row_scale, bias);
+        const int sum = sums[((row >> 4) * NT * 8 + token) * 16 + (row & 15)];
+        const float scale = row_scale * (i == threadIdx.x ? token_scale : p.token_scales[token]);
+        if (first_block * 16 + row < p.rows) store_output(p, token, first_block * 16 + row, sum, scale, bias);
     }
 }
 

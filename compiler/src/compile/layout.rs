@@ -1,7 +1,7 @@
 //! Which encoding and order every tensor gets.
 
 use sbnc_format::writer::TensorSpec;
-use sbnc_format::{Encoding, Order, Pattern, Role};
+use sbnc_format::{Encoding, Order, Packing, Pattern, Role};
 
 use super::{FloatForm, Input, Options};
 use crate::checkpoint::Dtype;
@@ -12,9 +12,7 @@ use crate::family::{self, Plan, Planned};
 #[derive(Clone, Debug)]
 pub(super) struct Chosen {
     pub(super) role: Role,
-    pub(super) encoding: Encoding,
-    pub(super) order: Order,
-    pub(super) pattern: Pattern,
+    pub(super) packing: Packing,
 }
 
 impl Chosen {
@@ -23,17 +21,18 @@ impl Chosen {
             name: planned.name.clone(),
             role: self.role,
             shape: planned.shape.clone(),
-            encoding: self.encoding,
-            order: self.order,
-            pattern: self.pattern,
+            encoding: self.packing.encoding,
+            order: self.packing.order,
+            pattern: self.packing.pattern,
         }
     }
 
     /// The name of the layout, for people.
     pub(super) fn name(&self) -> String {
-        match self.order {
-            Order::Rows => self.encoding.name().to_owned(),
-            order => format!("{}/{}", self.encoding.name(), order.name()),
+        let encoding = self.packing.encoding.name();
+        match self.packing.order {
+            Order::Rows => encoding.to_owned(),
+            order => format!("{encoding}/{}", order.name()),
         }
     }
 }
@@ -45,13 +44,13 @@ pub(super) fn choose(plan: &Plan, input: &Input, options: &Options) -> Result<Ve
         // N = M keeps everything, which is what dense means.
         Some((n, m)) => Pattern::new(n, m).unwrap_or(Pattern::DENSE),
     };
-    let (encoding, order) = ternary_layout(pattern, options)?;
+    let ternary = ternary_packing(pattern, options)?;
     plan.tensors
         .iter()
         .map(|planned| {
             let role = role_of(planned);
             if planned.is_ternary() {
-                return Ok(Chosen { role, encoding, order, pattern });
+                return Ok(Chosen { role, packing: ternary });
             }
             let form = match role {
                 Role::Embedding => options.embed,
@@ -59,13 +58,13 @@ pub(super) fn choose(plan: &Plan, input: &Input, options: &Options) -> Result<Ve
                 _ => FloatForm::Keep,
             };
             let encoding = float_encoding(input.entry(&planned.name)?.dtype, form, &planned.name)?;
-            Ok(Chosen { role, encoding, order: Order::Rows, pattern: Pattern::DENSE })
+            Ok(Chosen { role, packing: Packing { encoding, order: Order::Rows, pattern: Pattern::DENSE } })
         })
         .collect()
 }
 
 /// Fewest bytes that every backend can use: 2:4 as sparse tensor cores read it, everything else five trits a byte.
-fn ternary_layout(pattern: Pattern, options: &Options) -> Result<(Encoding, Order)> {
+fn ternary_packing(pattern: Pattern, options: &Options) -> Result<Packing> {
     let groups_of_four = Encoding::Nm6b.allows_pattern(Order::Rows, pattern);
     let encoding = options.encoding.unwrap_or(match options.order {
         Some(Order::Fragments | Order::Windows) => Encoding::NmVi,
@@ -77,8 +76,9 @@ fn ternary_layout(pattern: Pattern, options: &Options) -> Result<(Encoding, Orde
         Encoding::NmVi => Order::Windows,
         _ => Order::Rows,
     });
-    if encoding.allows(order) && encoding.allows_pattern(order, pattern) {
-        return Ok((encoding, order));
+    let packing = Packing { encoding, order, pattern };
+    if packing.is_possible() {
+        return Ok(packing);
     }
     let message = format!(
         "encoding {} in order {} cannot hold the pattern {pattern}; nm-6b and nm-vi/fragments hold 1:4 and 2:4, nm-vi/windows holds \

@@ -2,7 +2,7 @@
 
 use sbnc_format::encoding::windows;
 use sbnc_format::{Encoding, Role};
-use sbnc_kernels::cpu::portable;
+use sbnc_kernels::cpu::{Activations, Rule};
 use sbnc_kernels::cuda::attention::{self, Cache, Heads, Parts, Places, Projected, Queries, Run, Tiles, Where};
 use sbnc_kernels::cuda::{
     Activation, Buffer, Chooser, Columns, DECODE_TOKENS, Dense, Device, Epilogue, Linear, Logits, Norm, Order, Output,
@@ -68,9 +68,9 @@ fn check_quantise(device: &Device) {
             let mut expected = Vec::new();
             let mut scales = Vec::new();
             for x in x.chunks_exact(cols) {
-                let token = portable::Activations::quantise(x);
-                expected.extend(token.values);
-                scales.push(1.0 / token.scale);
+                let token = Activations::quantise(x, cols, Rule::A8);
+                expected.extend_from_slice(token.values(0));
+                scales.push(1.0 / token.scale(0));
             }
             // Where inputs lie beyond the matrix, the kernel writes zeros.
             let mut expected = arranged(&layer, &expected, tokens);

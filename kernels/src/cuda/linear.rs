@@ -10,8 +10,7 @@
 
 use std::convert::Infallible;
 
-use sbnc_format::encoding::{self, decode_batches};
-use sbnc_format::{Encoding, Order, Pattern, Validated};
+use sbnc_format::{Encoding, Order, Packing, Pattern, Validated};
 
 use super::abi::{LinearArgs, RepackArgs};
 use super::buffer::Buffer;
@@ -335,16 +334,16 @@ fn repacked(device: &Device, data: &[u8], rows: usize, cols: usize) -> Result<Bu
 /// The data of a tensor in another encoding of the same trits.
 fn encoded(tensor: &Validated<'_>, to: Encoding, order: Order) -> Vec<u8> {
     let (rows, cols) = tensor.matrix();
-    let (from, pattern) = (tensor.encoding(), tensor.pattern());
-    let strip = encoding::strip(to, order, cols, pattern);
+    let packing = Packing { encoding: to, order, pattern: tensor.pattern() };
+    let strip = packing.strip(cols);
     let mut out = vec![0; rows.div_ceil(strip.rows) * strip.bytes];
     let mut trits = Vec::with_capacity(rows * cols);
-    let Ok(()) = decode_batches(from, tensor.order(), pattern, tensor.data(), (rows, cols), |_, piece| {
+    let Ok(()) = tensor.packing().decode_batches(tensor.data(), (rows, cols), |_, piece| {
         trits.extend_from_slice(piece);
         Ok::<_, Infallible>(())
     });
     // A checked tensor has no group that the other encoding could not hold.
-    let whole = encoding::encode(to, order, pattern, &trits, cols, &mut out);
+    let whole = packing.encode(&trits, cols, &mut out);
     debug_assert!(whole.is_ok());
     out
 }

@@ -8,7 +8,7 @@
 //!                    ▼
 //!                 Session ─── sequences, chunks, prefixes, interruption
 //!                    │
-//!                 Engine ──── cache, scratch, kernels: the processor (cpu/)
+//!                 Engine ──── cache, scratch, kernels: the processor (cpu/) or a GPU (cuda/)
 //! ```
 //!
 //! | to | use |
@@ -45,6 +45,8 @@
 
 mod config;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod device;
 mod error;
 pub mod map;
@@ -59,7 +61,7 @@ mod tensor;
 mod weights;
 
 pub use config::{Config, Family, Tokens};
-pub use device::{Device, Interrupt};
+pub use device::{Device, Interrupt, OnDevice};
 pub use error::{Error, Kind, Result};
 pub use model::{Check, Cost, Model, Options};
 pub use profile::{Phase, Profile};

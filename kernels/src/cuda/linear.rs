@@ -153,9 +153,9 @@ impl Linear {
     }
 
     /// Whether layers that read the same inputs can be [joined](Self::join).
-    pub fn can_join(parts: &[Self]) -> bool {
+    pub fn can_join(parts: &[&Self]) -> bool {
         let Some((last, others)) = parts.split_last() else { return false };
-        let like_last = |p: &Self| {
+        let like_last = |p: &&Self| {
             let same =
                 (p.shape.cols, p.shape.sparse, p.windows()) == (last.shape.cols, last.shape.sparse, last.windows());
             same && p.shape.rows.is_multiple_of(16)
@@ -165,7 +165,7 @@ impl Linear {
 
     /// One layer with the outputs of all parts, one after another. One launch then does the work of several.
     pub fn join(stream: &Stream, parts: Vec<Self>) -> Result<Self> {
-        if !Self::can_join(&parts) {
+        if !Self::can_join(&parts.iter().collect::<Vec<_>>()) {
             return Err(DeviceError::Misuse("layers of different columns or patterns cannot be joined".to_owned()));
         }
         let device = stream.device().clone();

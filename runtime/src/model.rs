@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sbnc_format::{Depth, Digest, Sbnc};
 use sbnc_kernels::cpu::{Cpu, Platform, available_threads};
@@ -19,6 +19,7 @@ use crate::session::CacheType;
 use crate::session::{Session, SessionOptions};
 use crate::storage::Storage;
 use crate::tensor::File;
+use crate::text::{Source, Tokenizer};
 use crate::weights::Weights;
 
 /// A model that is ready to run. Clones share everything.
@@ -36,6 +37,8 @@ use crate::weights::Weights;
 pub struct Model {
     loaded: Arc<Loaded>,
     cpu: Arc<Cpu>,
+    /// Loaded when it is first asked for: a program that works with tokens does not wait for it.
+    tokenizer: Arc<OnceLock<Result<Tokenizer>>>,
     accelerator: Accelerator,
 }
 
@@ -72,6 +75,7 @@ pub struct Options {
     threads: Option<usize>,
     read: bool,
     check: Check,
+    tokenizer: Option<PathBuf>,
 }
 
 /// What is checked of a file before it runs.
@@ -116,13 +120,26 @@ impl Options {
         self
     }
 
+    /// A folder or file to take the tokenizer from, instead of the model: see [`Source::from_path`](crate::text::Source::from_path).
+    pub fn tokenizer(mut self, path: impl Into<PathBuf>) -> Self {
+        self.tokenizer = Some(path.into());
+        self
+    }
+
     /// Opens a model.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Model> {
         let path = path.as_ref();
         let file = self.file(path)?;
         let loaded = Arc::new(load(file).map_err(|e| e.in_file(path))?);
         let accelerator = self.accelerator(&loaded).map_err(|e| e.in_file(path))?;
-        Ok(Model { loaded, cpu: Arc::new(self.cpu()?), accelerator })
+        let tokenizer = Arc::new(OnceLock::new());
+        let model = Model { loaded, cpu: Arc::new(self.cpu()?), accelerator, tokenizer };
+        if let Some(path) = &self.tokenizer {
+            let source = Source::from_path(path)?;
+            let other = model.load_tokenizer(source).map_err(|e| e.in_file(path))?;
+            model.tokenizer.get_or_init(|| Ok(other));
+        }
+        Ok(model)
     }
 
     /// Opens the weights of a file, whether or not it holds a model.
@@ -221,6 +238,22 @@ impl Model {
         self.loaded.file.carried(name).map_err(|e| self.at(Error::format(&e)))
     }
 
+    /// The tokenizer that the model carries, or that it was opened with. Fails with [`Kind::Unsupported`] where there is none that can be used.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        let load = || {
+            let source = Source::from_files(|name| self.carried(name))?;
+            self.load_tokenizer(source).map_err(|e| self.at(e))
+        };
+        self.tokenizer.get_or_init(load).clone()
+    }
+
+    /// A tokenizer that fits this model.
+    fn load_tokenizer(&self, source: Source) -> Result<Tokenizer> {
+        let config = self.config();
+        let (bos, eos) = (config.tokens.bos, config.tokens.eos.clone());
+        Tokenizer::new(&Source { bos, eos, vocab: config.vocab, ..source })
+    }
+
     /// A session: keys and values for some sequences, and everything else that running takes.
     pub fn session(&self, options: &SessionOptions) -> Result<Session> {
         Session::new(self, options).map_err(|e| self.at(e))
@@ -283,6 +316,14 @@ impl Model {
         match &self.accelerator {
             Accelerator::Refused(error) => Some(error),
             _ => None,
+        }
+    }
+
+    /// Tokens of a step that suit the device: enough to keep it busy, few enough to be interrupted.
+    pub(crate) fn suitable_chunk(&self) -> usize {
+        match self.device() {
+            Device::Cuda => 4096,
+            Device::Auto | Device::Cpu => 512,
         }
     }
 

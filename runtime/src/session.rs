@@ -20,7 +20,7 @@ pub struct SessionOptions {
     pub context: usize,
     /// Sequences that are kept at a time.
     pub sequences: usize,
-    /// Tokens that are run at a time; a longer prompt takes several passes over the weights.
+    /// Tokens that are run at a time; a longer prompt takes several passes over the weights. Zero stands for what suits the device.
     pub chunk: usize,
     /// How keys and values are stored.
     pub cache: CacheType,
@@ -57,7 +57,7 @@ impl Default for SessionOptions {
         Self {
             context: 0,
             sequences: 1,
-            chunk: 512,
+            chunk: 0,
             cache: CacheType::F16,
             memory: None,
             interrupt: Interrupt::default(),
@@ -152,9 +152,10 @@ impl Session {
         let context = if options.context == 0 { most.min(CONTEXT) } else { options.context };
         within("context", context, most, "tokens, the model's context")?;
         within("sequences", options.sequences, MOST_SEQUENCES, "sequences")?;
-        within("chunk", options.chunk, MOST_CHUNK, "tokens")?;
+        let chunk = if options.chunk == 0 { model.suitable_chunk() } else { options.chunk };
+        within("chunk", chunk, MOST_CHUNK, "tokens")?;
         let sequences = options.sequences;
-        let chunk = options.chunk.min(context * sequences).max(sequences);
+        let chunk = chunk.min(context * sequences).max(sequences);
         let wanted = sequences.max(WANTED.min(chunk));
         let size = Size { chunk, wanted, sequences, context };
         check_budget(model, options, size)?;
@@ -297,6 +298,11 @@ impl Session {
     /// The most tokens of a sequence.
     pub fn context(&self) -> usize {
         self.context
+    }
+
+    /// Tokens that are run at a time.
+    pub fn chunk(&self) -> usize {
+        self.chunk
     }
 
     /// Tokens that still fit a sequence.

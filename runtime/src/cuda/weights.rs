@@ -18,7 +18,6 @@ pub(crate) struct Gpu {
     /// Bits of the inputs of attention and feed-forward.
     pub(super) input_bits: u32,
     pub(super) eps: f32,
-    pub(super) intermediate: usize,
     pub(super) embed: Dense,
     pub(super) layers: Vec<GpuLayer>,
     pub(super) norm: Buffer<f32>,
@@ -147,7 +146,6 @@ impl Gpu {
             },
             input_bits: config.activation_bits,
             eps: config.norm_eps,
-            intermediate: inner,
             embed: dense(&plan.embed)?,
             layers: plan.layers.iter().map(layer).collect::<Result<_>>()?,
             norm: device.upload(&plan.norm).map_err(told)?,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sbnc_format::Pattern;
 
@@ -10,6 +11,7 @@ use super::export::Form;
 use super::ppl::Ppl;
 use super::run::Run;
 use crate::checkpoint::gguf::decode::I2sLayout;
+use crate::compile::Target;
 
 /// Compiles Sparse-BitNet checkpoints (ternary, N:M sparse) into one packed, verified, memory-mappable file.
 #[derive(Debug, Parser)]

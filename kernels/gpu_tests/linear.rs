@@ -170,7 +170,7 @@ fn from_bf16(bits: u16) -> f32 {
 fn check_outputs(device: &Device) {
     let stream = device.stream().unwrap();
     let mut random = Random(5);
-    for (layout, (rows, cols)) in [(SPARSE[0], (333, 1284)), (DENSE[0], (200, 1284)), (SPARSE[0], (512, 512))] {
+    for (layout, (rows, cols)) in [(SPARSE[0], (333, 1284)), (DENSE[0], (200, 1284)), (SPARSE[0], (520, 1024))] {
         for tokens in [1, 8, 13, 40, 200] {
             let file = file(&mut random, layout, (rows, cols));
             let tensor = file.tensor("w").unwrap().validate().unwrap();
@@ -192,7 +192,10 @@ fn check_outputs(device: &Device) {
                     let mut narrow = device.alloc::<u16>(tokens * rows).unwrap();
                     layer.forward_with(choice, &stream, input.view(), Output::F32(&mut wide), epilogue).unwrap();
                     layer.forward_with(choice, &stream, input.view(), Output::Bf16(&mut narrow), epilogue).unwrap();
+                    let mut added = device.upload(&vec![3.0f32; tokens * rows]).unwrap();
+                    layer.forward_with(choice, &stream, input.view(), Output::Add(&mut added), epilogue).unwrap();
                     let (wide, narrow) = (wide.download(&stream).unwrap(), narrow.download(&stream).unwrap());
+                    let added = added.download(&stream).unwrap();
                     for (i, &sum) in sums.iter().enumerate() {
                         let (token, row) = (i / rows, i % rows);
                         let scaled = f64::from(sum) * f64::from(row_scales[row]) * f64::from(token_scales[token]);
@@ -207,7 +210,13 @@ fn check_outputs(device: &Device) {
                             wide[i]
                         );
                         assert!(
-                            (f64::from(from_bf16(narrow[i])) - y).abs() <= bound + (y.abs() + linear.abs()) / 255.0,
+                            (f64::from(added[i]) - y - 3.0).abs() <= bound,
+                            "{} added {token},{row}: {} {y} + 3",
+                            choice.name(),
+                            added[i]
+                        );
+                        assert!(
+                            (f64::from(from_bf16(narrow[i])) - y).abs() <= bound + y.abs() / 255.0,
                             "{} bf16 {token},{row}: {} {y}",
                             choice.name(),
                             from_bf16(narrow[i])

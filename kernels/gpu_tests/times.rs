@@ -8,11 +8,12 @@ use crate::linear::{Input, Layout, activations, file};
 use crate::support::Random;
 
 pub(crate) const TABLES: &[Test] = &[
-    ("decode 2:4, every kernel", |d| decode(d, (Encoding::NmVi, Order::Fragments, 2, 4))),
+    ("decode 2:4, every kernel", |d| decode(d, (Encoding::NmVi, Order::Fragments, 2, 4), ROTATED, &[1, 4, 8, 16])),
+    ("decode 2:4, weights in the cache", |d| decode(d, (Encoding::NmVi, Order::Fragments, 2, 4), 10 << 20, &[1])),
     ("chain: 30 times the four layers of a 2B model, batch 1", chain),
     ("prefill 2:4, every kernel", |d| prefill(d, (Encoding::NmVi, Order::Fragments, 2, 4))),
     ("prefill dense, every kernel", |d| prefill(d, (Encoding::T2, Order::Rows, 0, 0))),
-    ("decode dense, every kernel", |d| decode(d, (Encoding::T2, Order::Rows, 0, 0))),
+    ("decode dense, every kernel", |d| decode(d, (Encoding::T2, Order::Rows, 0, 0), ROTATED, &[1, 16])),
 ];
 
 /// BitNet-2B's four layers, Qwen-7B's widest and a square.
@@ -27,11 +28,11 @@ struct Rotation {
 }
 
 impl Rotation {
-    fn new(device: &Device, layout: Layout, shape: (usize, usize)) -> Self {
+    fn new(device: &Device, layout: Layout, shape: (usize, usize), rotated: usize) -> Self {
         let file = file(&mut Random(1), layout, shape);
         let tensor = file.tensor("w").unwrap().validate().unwrap();
         let bytes = shape.0 * shape.1 / 4;
-        let copies = (ROTATED / bytes).clamp(2, 60);
+        let copies = (rotated / bytes).clamp(2, 60);
         Self { layers: (0..copies).map(|_| Linear::upload(device, &tensor).unwrap()).collect() }
     }
 
@@ -62,12 +63,12 @@ impl Rotation {
     }
 }
 
-fn decode(device: &Device, layout: Layout) {
+fn decode(device: &Device, layout: Layout, rotated: usize, tokens: &[usize]) {
     let stream = device.stream().unwrap();
     for shape in SHAPES {
-        let rotation = Rotation::new(device, layout, shape);
+        let rotation = Rotation::new(device, layout, shape, rotated);
         let megabytes = (shape.0 * shape.1 / 4) as f64 / 1e6;
-        for tokens in [1, 4, 8, 16] {
+        for &tokens in tokens {
             let x = activations(&mut Random(2), tokens, shape.1);
             let input = Input::new(device, &rotation.layers[0], &x, tokens);
             let mut times: Vec<(f64, String)> = rotation.layers[0]
@@ -94,7 +95,7 @@ fn decode(device: &Device, layout: Layout) {
 fn prefill(device: &Device, layout: Layout) {
     let stream = device.stream().unwrap();
     for shape in SHAPES {
-        let rotation = Rotation::new(device, layout, shape);
+        let rotation = Rotation::new(device, layout, shape, ROTATED);
         for tokens in [32, 64, 128, 256, 512, 1024, 4096, 16384] {
             let x = activations(&mut Random(2), tokens, shape.1);
             let input = Input::new(device, &rotation.layers[0], &x, tokens);

@@ -35,6 +35,9 @@ macro_rules! ptx {
 /// Linear layers of few tokens.
 pub(crate) static DECODE: Image = Image { name: "decode", hopper: cubin!("decode"), any: ptx!("decode") };
 
+/// Linear layers of few tokens, on Hopper.
+pub(crate) static STREAM: Image = Image { name: "stream", hopper: cubin!("stream"), any: None };
+
 /// Linear layers of many tokens, on Hopper.
 pub(crate) static PREFILL: Image = Image { name: "prefill", hopper: cubin!("prefill"), any: None };
 

@@ -27,6 +27,11 @@ impl Kernel {
     pub(crate) fn new(function: sys::CUfunction, shared: u32) -> Self {
         Self { function, shared }
     }
+
+    /// The same kernel with less shared memory than it was looked up for.
+    pub(crate) fn with_shared(self, shared: u32) -> Self {
+        Self { shared: shared.min(self.shared), ..self }
+    }
 }
 
 /// The shape of a launch.

@@ -87,8 +87,7 @@ pub enum Output<'a> {
     Sums(&'a mut Buffer<i32>),
 }
 
-/// What is added to a layer's output: a bias in f32, a residual in bf16. The bias is added before the output is rounded, and so is the residual for at most [`DECODE_TOKENS`] tokens; for more, a bf16 output is
-/// rounded once more after the residual.
+/// What is added to a layer's output before it is rounded: a bias in f32, a residual in bf16.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue<'a> {
     /// A value for each row.

@@ -15,6 +15,8 @@ pub struct Choice(Kind);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     Decode(Decode),
+    /// The same shapes of the kernel whose weights come to shared memory.
+    Stream(Decode),
     Prefill(Tile),
     /// Tokens of a tile of the kernel for every GPU.
     Tiles(u32),
@@ -48,6 +50,25 @@ const DECODES: [Decode; 14] = [
     decode(2, 2, 2),
     decode(3, 1, 2),
     decode(4, 1, 2),
+];
+
+/// What `src/stream.cu` instantiates.
+const STREAMS: [Decode; 15] = [
+    decode(1, 1, 1),
+    decode(1, 2, 1),
+    decode(2, 1, 1),
+    decode(2, 2, 1),
+    decode(2, 4, 1),
+    decode(4, 1, 1),
+    decode(4, 2, 1),
+    decode(4, 4, 1),
+    decode(1, 1, 2),
+    decode(1, 2, 2),
+    decode(2, 1, 2),
+    decode(2, 2, 2),
+    decode(2, 4, 2),
+    decode(4, 1, 2),
+    decode(4, 2, 2),
 ];
 
 /// A tile of the prefill kernel: groups of 128 rows, tokens, stages, blocks that split the columns.
@@ -98,7 +119,10 @@ pub(crate) fn choices(device: &Device, shape: Shape, tokens: usize) -> Vec<Choic
         let groups = tokens.div_ceil(8) as u32;
         let mut choices: Vec<Decode> = DECODES.into_iter().filter(|d| d.tokens == groups).collect();
         choices.sort_by_key(|d| d.warps(shape) * d.tiles < (shape.cols / 128) as u32);
-        return choices.into_iter().map(|d| Choice(Kind::Decode(d))).collect();
+        let streams =
+            STREAMS.into_iter().filter(|d| d.tokens == groups && d.stream_bytes(shape) <= device.shared_bytes() - 8192);
+        let streams = streams.filter(|_| device.is_hopper()).map(|d| Choice(Kind::Stream(d)));
+        return choices.into_iter().map(|d| Choice(Kind::Decode(d))).chain(streams).collect();
     }
     let units = device.multiprocessors();
     if !device.is_hopper() || shape.sum_bound() >= SUM_BOUND {
@@ -116,6 +140,7 @@ impl Choice {
     pub fn name(&self) -> String {
         match self.0 {
             Kind::Decode(d) => format!("decode {}x{}x{}", d.tiles, d.blocks, d.tokens),
+            Kind::Stream(d) => format!("stream {}x{}x{}", d.tiles, d.blocks, d.tokens),
             Kind::Prefill(t) => format!("{}x{}/{}", 128 * t.rows, t.tokens, t.split),
             Kind::Tiles(tokens) => format!("tiles 128x{tokens}"),
         }
@@ -124,7 +149,8 @@ impl Choice {
     /// Launches the kernel for a layer whose buffers were checked.
     pub(crate) fn launch(self, device: &Device, shape: Shape, stream: &Stream, args: &LinearArgs) -> Result<()> {
         match self.0 {
-            Kind::Decode(d) => d.launch(device, shape, stream, args),
+            Kind::Decode(d) => d.launch(false, device, shape, stream, args),
+            Kind::Stream(d) => d.launch(true, device, shape, stream, args),
             Kind::Prefill(t) => t.launch(device, shape, stream, args),
             Kind::Tiles(tokens) => launch_tiles(tokens, device, shape, stream, args),
         }
@@ -137,10 +163,20 @@ impl Decode {
         ((shape.cols / 128) as u32).div_ceil(self.tiles).next_multiple_of(2).min(DECODE_WARPS)
     }
 
-    fn launch(self, device: &Device, shape: Shape, stream: &Stream, args: &LinearArgs) -> Result<()> {
+    /// Shared memory of a block's weights.
+    fn stream_bytes(self, shape: Shape) -> u32 {
+        self.blocks * shape.cols as u32 * 4
+    }
+
+    fn launch(self, streams: bool, device: &Device, shape: Shape, stream: &Stream, args: &LinearArgs) -> Result<()> {
         let kind = if shape.sparse { "sparse" } else { "dense" };
-        let name = format!("decode_{kind}_{}_{}_{}", self.tiles, self.blocks, self.tokens);
-        let kernel = device.kernel(&images::DECODE, &name, 0)?;
+        let (image, family, shared) = if streams {
+            (&images::STREAM, "stream", device.shared_bytes() - 8192)
+        } else {
+            (&images::DECODE, "decode", 0)
+        };
+        let name = format!("{family}_{kind}_{}_{}_{}", self.tiles, self.blocks, self.tokens);
+        let kernel = device.kernel(image, &name, shared)?.with_shared(self.stream_bytes(shape));
         let grid = Grid {
             blocks: [(shape.rows as u32).div_ceil(16 * self.blocks), 1, 1],
             threads: 32 * self.warps(shape),
@@ -209,13 +245,12 @@ impl Tile {
             address: args.out,
             cols: shape.rows as u64,
             rows: u64::from(args.tokens),
-            tile: (64, 32),
-            elements: Elements::Bf16,
+            tile: if args.kind == 0 { (64, 32) } else { (32, 16) },
+            elements: if args.kind == 0 { Elements::Bf16 } else { Elements::F32 },
         };
         let (x, weights) = (TensorMap::new(&x)?, TensorMap::new(&weights)?);
-        // Other outputs are not copied by the hardware: the kernel does not look at their map.
-        let copied = args.kind == 0 && shape.rows.is_multiple_of(8);
-        let out = if copied { TensorMap::new(&out)? } else { x };
+        // Rows at other multiples are not copied by the hardware: the kernel does not look at their map.
+        let out = if shape.rows.is_multiple_of(8) { TensorMap::new(&out)? } else { x };
         // SAFETY: the caller checked that the activations, scales and outputs are as long as shape and tokens say; weights are padded to 256 rows, as their map says; the shared
         // memory is what the kernel's layout needs.
         unsafe { stream.launch(kernel, grid, &[&x, &weights, &out, args]) }

@@ -32,6 +32,8 @@ pub(crate) enum Elements {
     Bytes,
     /// bf16, swizzled likewise.
     Bf16,
+    /// f32, swizzled likewise.
+    F32,
     /// Words, as they are.
     Words,
 }
@@ -46,6 +48,7 @@ impl TensorMap {
         let (kind, bytes, swizzle) = match matrix.elements {
             Elements::Bytes => (Type::CU_TENSOR_MAP_DATA_TYPE_UINT8, 1, Swizzle::CU_TENSOR_MAP_SWIZZLE_128B),
             Elements::Bf16 => (Type::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, Swizzle::CU_TENSOR_MAP_SWIZZLE_128B),
+            Elements::F32 => (Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 4, Swizzle::CU_TENSOR_MAP_SWIZZLE_128B),
             Elements::Words => (Type::CU_TENSOR_MAP_DATA_TYPE_UINT32, 4, Swizzle::CU_TENSOR_MAP_SWIZZLE_NONE),
         };
         let (sizes, strides) = ([matrix.cols, matrix.rows], [matrix.cols * bytes]);

@@ -21,7 +21,7 @@ constexpr int GROUPS = 2, THREADS = 128 * (GROUPS + 1);
 // Outputs of 32 tokens × 64 rows, bf16.
 constexpr u32 TURN_BYTES = 4096;
 
-template <int R_, int TOKENS_, int STAGES_, int SPLIT_, bool SPARSE_> struct Tile {
+template <int R_, int TOKENS_, int STAGES_, int SPLIT_, bool SPARSE_> struct Layout {
     static constexpr int R = R_, TOKENS = TOKENS_, STAGES = STAGES_, SPLIT = SPLIT_, ROWS = GROUPS * 64 * R;
     static constexpr bool SPARSE = SPARSE_;
     static constexpr int STEPS = SPARSE ? 2 : 4;  // instructions for 128 columns
@@ -58,27 +58,8 @@ template <class T> INLINE void fetch(const TensorMap& x_map, const TensorMap& w_
     }
 }
 
-INLINE void store_rows(const LinearArgs& p, u32 token, u32 row, uint4 v) {
-    const u64 at = (u64)token * p.rows + row;
-    u16* out = (u16*)p.out + at;
-    if (p.residual) {
-        const u16* residual = p.residual + at;
-        u32* words = &v.x;
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const float low = row + 2 * i < p.rows ? from_bf16(residual[2 * i]) : 0.0f, high = row + 2 * i + 1 < p.rows ? from_bf16(residual[2 * i + 1]) : 0.0f;
-            words[i] = to_bf16x2(from_bf16((u16)words[i]) + low, from_bf16((u16)(words[i] >> 16)) + high);
-        }
-    }
-    if (p.rows % 8 == 0) {
-        asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(out), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
-    } else {
-        const u32* words = &v.x;
-#pragma unroll
-        for (int i = 0; i < 8; i++)
-            if (row + i < p.rows) out[i] = (u16)(words[i >> 1] >> 16 * (i & 1));
-    }
-}
+// Where the value of one of 64 rows and 16 tokens lies: tiles of 32 rows, 128 bytes a token, 16-byte pieces swizzled.
+INLINE u32 turned(u32 row, u32 token) { return (row >> 5) * 2048 + token * 128 + (((row >> 2 & 7) ^ (token & 7)) << 4) + (row & 3) * 4; }
 
 template <class T> INLINE void prefill(const TensorMap& x_map, const TensorMap& w_map, const TensorMap& out_map, const LinearArgs& p) {
     extern __shared__ u8 shared[];
@@ -108,8 +89,8 @@ template <class T> INLINE void prefill(const TensorMap& x_map, const TensorMap& 
     int sums[T::R][T::TOKENS / 2];
     u32 a[2][T::R][4], metadata[2][T::R] = {};
     u32 stage = 0, phase = 0, turn = 0, half = 0;
-    // The hardware copies outputs whose rows it can address; others go through the threads.
-    const bool by_copies = p.rows % 8 == 0 && !p.residual;
+    // The hardware copies outputs whose rows it can address, at multiples of 16 bytes; others go through the threads.
+    const bool by_copies = p.rows % 8 == 0 && !p.residual && p.kind != 2;
     for (u32 tile = first; tile < total; tile += step) {
         const u32 row0 = tile % row_tiles * T::ROWS + group * 64 * T::R, token0 = tile / row_tiles * T::TOKENS;
         // This group's scales, for the end: token scales, row scales, biases. Twice, so that the next tile's do not wait for all warps to be done with these.
@@ -201,13 +182,39 @@ template <class T> INLINE void prefill(const TensorMap& x_map, const TensorMap& 
                 scale[h] = load_float(rows_at + (64 * r + 8 * h) * 4);
                 bias[h] = load_float(rows_at + (64 * (T::R + r) + 8 * h) * 4);
             }
-            if (p.kind != 0) {
+            if (p.kind != 0 || !by_copies) {
+                // 16 tokens at a time, as two tiles of 32 rows whose 16-byte pieces are swizzled: f32 for the hardware to store or add, or sums for the threads.
 #pragma unroll
-                for (int i = 0; i < T::TOKENS / 2; i++) {
-                    const int h = i >> 1 & 1;
-                    const u32 token = token0 + 8 * (i / 4) + 2 * c + (i & 1), at_row = row + 16 * warp + g + 8 * h;
-                    if (T::SPLIT > 1 && i / 16 % T::SPLIT != rank) continue;
-                    if (token < p.tokens && at_row < p.rows) store_output(p, token, at_row, sums[r][i] - MAGIC, scale[h] * load_float(tokens_at + i / 4 * 32 + (i & 1) * 4), bias[h]);
+                for (int chunk = 0; chunk < T::TOKENS / 16; chunk++) {
+                    if (T::SPLIT > 1 && chunk / 2 % T::SPLIT != rank) continue;
+                    const u32 buffer = base + T::TURN_AT + (group * 3 + turn) * TURN_BYTES;
+                    turn = turn == 2 ? 0 : turn + 1;
+#pragma unroll
+                    for (int j = 0; j < 2; j++) {
+                        const float2 token_scale = load_floats(tokens_at + (chunk * 2 + j) * 32);
+#pragma unroll
+                        for (int q = 0; q < 4; q++) {
+                            const int h = q >> 1, sum = sums[r][8 * chunk + 4 * j + q];
+                            const float y = fmaf(__int_as_float(sum) - MAGIC_FLOAT, scale[h] * (q & 1 ? token_scale.y : token_scale.x), bias[h]);
+                            store_shared(buffer + turned(warp * 16 + g + 8 * h, j * 8 + 2 * c + (q & 1)), by_copies ? __float_as_int(y) : sum - MAGIC);
+                        }
+                    }
+                    visible_to_copies();
+                    group_sync(2 + group, 128);
+                    if (!by_copies) {
+                        const u32 at_row = row + (thread & 63);
+                        for (u32 t = thread >> 6; t < 16 && at_row < p.rows; t += 2) {
+                            const u32 in_tile = chunk * 16 + t;
+                            if (token0 + in_tile >= p.tokens) break;
+                            const u32 my_row = scales + (T::TOKENS + 64 * r + (thread & 63)) * 4;
+                            store_output(p, token0 + in_tile, at_row, __float_as_int(load_float(buffer + turned(thread & 63, t))), load_float(my_row) * load_float(scales + in_tile * 4),
+                                         load_float(my_row + 64 * T::R * 4));
+                        }
+                    } else if (thread < 64 && thread % 32 == 0) {
+                        if (p.kind == 1) store_tile(&out_map, buffer + thread * 64, row + thread, token0 + chunk * 16);
+                        else add_tile(&out_map, buffer + thread * 64, row + thread, token0 + chunk * 16);
+                        stores_read<1>();
+                    }
                 }
                 continue;
             }
@@ -240,26 +247,16 @@ template <class T> INLINE void prefill(const TensorMap& x_map, const TensorMap& 
                     const u32 token = pair * 16 + (lane >> 4) * 8 + (lane & 7), piece = (warp * 2 + (lane >> 3 & 1)) ^ (token & 7);
                     asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(buffer + token * 128 + piece * 16), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
                 }
-                if (by_copies) {
-                    visible_to_copies();
-                    group_sync(2 + group, 128);
-                    if (thread == 0) {
-                        store_tile(&out_map, buffer, row, token0 + chunk * 32);
-                        stores_read<1>();  // the buffer after next is free when all have passed the next barrier
-                    }
-                } else {
-                    group_sync(2 + group, 128);
-#pragma unroll
-                    for (int h = 0; h < 2; h++) {
-                        const u32 token = h * 16 + (thread >> 3), piece = (thread & 7) ^ (token & 7), at_token = token0 + chunk * 32 + token, at_row = row + 8 * (thread & 7);
-                        const uint4 v = load_shared(buffer + token * 128 + piece * 16);
-                        if (at_token < p.tokens && at_row < p.rows) store_rows(p, at_token, at_row, v);
-                    }
+                visible_to_copies();
+                group_sync(2 + group, 128);
+                if (thread == 0) {
+                    store_tile(&out_map, buffer, row, token0 + chunk * 32);
+                    stores_read<1>();  // the buffer after next is free when all have passed the next barrier
                 }
             }
         }
     }
-    if (thread == 0) stores_done();
+    if (thread % 32 == 0) stores_done();
 }
 
 // R times 128 rows, tokens, stages, blocks that split the columns.
@@ -267,7 +264,7 @@ template <class T> INLINE void prefill(const TensorMap& x_map, const TensorMap& 
     extern "C" __global__ void __launch_bounds__(THREADS, 1) prefill_##NAME##_##R##_##TOKENS##_##SPLIT(                                      \
         const __grid_constant__ TensorMap x_map, const __grid_constant__ TensorMap w_map, const __grid_constant__ TensorMap out_map,         \
         const __grid_constant__ LinearArgs p) {                                                                                              \
-        prefill<Tile<R, TOKENS, STAGES, SPLIT, SPARSE>>(x_map, w_map, out_map, p);                                                            \
+        prefill<Layout<R, TOKENS, STAGES, SPLIT, SPARSE>>(x_map, w_map, out_map, p);                                                            \
     }
 #define PREFILL(R, TOKENS, STAGES, SPLIT) PREFILL_(R, TOKENS, STAGES, SPLIT, sparse, true) PREFILL_(R, TOKENS, STAGES, SPLIT, dense, false)
 

@@ -10,8 +10,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use sbnc_format::encoding::{self, check_pattern};
-use sbnc_format::{Encoding, Order, Pattern};
+use sbnc_format::encoding::check_pattern;
+use sbnc_format::{Encoding, Order, Packing, Pattern};
 
 const COLS: usize = 2560;
 const REPEATS: usize = 15;
@@ -56,7 +56,8 @@ fn yardsticks(size: usize) {
 }
 
 fn measure(name: &str, encoding: Encoding, order: Order, pattern: Pattern, size: usize) {
-    let strip = encoding::strip(encoding, order, COLS, pattern);
+    let packing = Packing { encoding, order, pattern };
+    let strip = packing.strip(COLS);
     let strips = size.div_ceil(strip.bytes);
     let rows = strips * strip.rows;
     let trits = trits(rows * COLS, pattern);
@@ -64,14 +65,14 @@ fn measure(name: &str, encoding: Encoding, order: Order, pattern: Pattern, size:
     let mut decoded = vec![0; trits.len()];
 
     let encode = median(size, || {
-        encoding::encode(encoding, order, pattern, black_box(&trits), COLS, black_box(&mut bytes)).unwrap();
+        packing.encode(black_box(&trits), COLS, black_box(&mut bytes)).unwrap();
     });
     let decode = median(size, || {
-        encoding::decode(encoding, order, pattern, black_box(&bytes), COLS, black_box(&mut decoded));
+        packing.decode(black_box(&bytes), COLS, black_box(&mut decoded));
     });
     assert!(decoded == trits);
     let validate = median(size, || {
-        encoding::validate(encoding, order, pattern, black_box(&bytes), rows, COLS).unwrap();
+        packing.validate(black_box(&bytes), rows, COLS).unwrap();
     });
     let check = median(size, || check_pattern(black_box(&decoded), COLS, pattern).unwrap());
 

@@ -3,12 +3,15 @@
 //! Opening validates the structure and copies it, so nothing that steers control flow is read from the map again; payload bytes are neither read nor
 //! checked. [`verify`](crate::verify) checks them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::digest::Digest;
-use crate::encoding::{Encoding, Order, Pattern};
+use crate::encoding::Packing;
 use crate::error::{FormatError, Result, rule};
 use crate::header::{Header, Section, section};
 use crate::manifest::{Codec, FileEntry, Manifest};
 use crate::record::{self, Layout, Tensor};
+use crate::verify::Validated;
 
 /// An sbnc file over bytes that are mapped, borrowed or owned.
 ///
@@ -29,6 +32,18 @@ pub struct Sbnc<B> {
     by_name: Vec<u32>,
     manifest: Manifest,
     payload: usize,
+    /// Tells this opening from all others of this process.
+    opening: u64,
+}
+
+/// Counts openings.
+static OPENINGS: AtomicU64 = AtomicU64::new(0);
+
+/// That a tensor of one open file was checked, see [`Sbnc::prove`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proof {
+    opening: u64,
+    index: usize,
 }
 
 /// A tensor of an open file and its bytes, unchecked.
@@ -54,7 +69,8 @@ impl<B: AsRef<[u8]>> Sbnc<B> {
         check_files_length(&manifest, header.section(section::FILES))?;
         let mut by_name: Vec<u32> = (0..tensors.len() as u32).collect();
         by_name.sort_unstable_by_key(|&i| tensors[i as usize].name.as_str());
-        Ok(Self { header, tensors, by_name, manifest, payload: payload.start, bytes })
+        let opening = OPENINGS.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { header, tensors, by_name, manifest, payload: payload.start, opening, bytes })
     }
 
     /// The digest that names the file.
@@ -86,6 +102,20 @@ impl<B: AsRef<[u8]>> Sbnc<B> {
     pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
         let at = self.by_name.binary_search_by_key(&name, |&i| self.tensors[i as usize].name.as_str()).ok()?;
         Some(self.view(&self.tensors[self.by_name[at] as usize]))
+    }
+
+    /// Checks the rules of a tensor's encoding ([`TensorView::validate`]) and gives a proof that outlives the view: what keeps an open file can have
+    /// the checked tensor back at any time, without a second check. `None` if there is no tensor of this name.
+    pub fn prove(&self, name: &str) -> Option<Result<Proof>> {
+        let view = self.tensor(name)?;
+        let index = self.tensors.partition_point(|t| t.offset < view.tensor.offset);
+        Some(view.validate().map(|_| Proof { opening: self.opening, index }))
+    }
+
+    /// The tensor that was proved valid, or `None` for a proof of another opening.
+    pub fn proven(&self, proof: Proof) -> Option<Validated<'_>> {
+        let tensor = self.tensors.get(proof.index).filter(|_| proof.opening == self.opening)?;
+        Validated::proven(self.view(tensor))
     }
 
     /// Views of all tensors, in the order of their bytes.
@@ -174,7 +204,7 @@ impl<'a> TensorView<'a> {
     /// The data without padding and scales. Of a layout that this reader does not know it is all bytes.
     pub fn data(&self) -> &'a [u8] {
         match self.tensor.layout {
-            Layout::Known { .. } => &self.extent[..self.tensor.data_bytes as usize],
+            Layout::Known(_) => &self.extent[..self.tensor.data_bytes as usize],
             Layout::Opaque { .. } => self.extent,
         }
     }
@@ -182,15 +212,15 @@ impl<'a> TensorView<'a> {
     /// The bytes of the scales, four for each; none of a layout that this reader does not know.
     pub fn scale_bytes(&self) -> &'a [u8] {
         match self.tensor.layout {
-            Layout::Known { .. } if self.tensor.scale_count > 0 => &self.extent[self.tensor.scales_offset() as usize..],
+            Layout::Known(_) if self.tensor.scale_count > 0 => &self.extent[self.tensor.scales_offset() as usize..],
             _ => &[],
         }
     }
 
     /// The layout, if the file may be decoded.
-    pub(crate) fn layout(&self) -> Result<(Encoding, Order, Pattern)> {
+    pub(crate) fn packing(&self) -> Result<Packing> {
         match self.tensor.layout {
-            Layout::Known { encoding, order, pattern } if self.decodable => Ok((encoding, order, pattern)),
+            Layout::Known(packing) if self.decodable => Ok(packing),
             _ => {
                 let subject = format!("tensor '{}'", self.tensor.name);
                 let expected = "a file of known features";

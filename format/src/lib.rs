@@ -41,9 +41,9 @@ mod wire;
 pub mod writer;
 
 pub use digest::Digest;
-pub use encoding::{Encoding, Order, Pattern};
+pub use encoding::{Encoding, Order, Packing, Pattern};
 pub use error::{FormatError, Kind, Result};
-pub use file::{Sbnc, TensorView};
+pub use file::{Proof, Sbnc, TensorView};
 pub use header::{Header, Section, section};
 pub use record::{Layout, Role, Tensor, checked_name};
 pub use verify::{Depth, Validated, Verification};

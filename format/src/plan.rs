@@ -6,7 +6,7 @@
 use bytemuck::Zeroable;
 
 use crate::digest::Digest;
-use crate::encoding::{Encoding, Order, Pattern, data_bytes};
+use crate::encoding::{Encoding, Order, Packing, Pattern};
 use crate::error::{FormatError, Result, rule};
 use crate::header::{REQUIRED, section};
 use crate::limits::{
@@ -30,6 +30,13 @@ pub struct TensorSpec {
     pub order: Order,
     /// The declared sparsity.
     pub pattern: Pattern,
+}
+
+impl TensorSpec {
+    /// How its values will lie in the file.
+    pub fn packing(&self) -> Packing {
+        Packing { encoding: self.encoding, order: self.order, pattern: self.pattern }
+    }
 }
 
 /// A section: what and where.
@@ -59,7 +66,9 @@ pub(crate) fn plan_records(specs: &[TensorSpec]) -> Result<(Vec<Record>, Vec<u8>
         if spec.name.len() > MAX_NAME_BYTES {
             return Err(invalid(rule::NAME_TEXT, "a name of 1 to 256 bytes"));
         }
-        let data = data_bytes(spec.encoding, spec.order, rows, cols, spec.pattern)
+        let data = spec
+            .packing()
+            .data_bytes(rows, cols)
             .ok_or_else(|| invalid(rule::PATTERN_OF_ENCODING, "a shape and pattern that the encoding can hold"))?;
         let scales = if spec.encoding.is_ternary() || spec.encoding == Encoding::I8 { rows } else { 0 };
         let (n, m) = spec.pattern.ids();

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use crate::digest::Digest;
-use crate::encoding::{Encoding, Order, Pattern, data_bytes};
+use crate::encoding::{Encoding, Order, Packing, Pattern};
 use crate::error::{FormatError, Result, rule};
 use crate::limits::{MAX_DIM, MAX_ELEMENTS, MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS, RECORD_BYTES, TENSOR_ALIGN, up};
 use crate::wire::{self, Record};
@@ -61,14 +61,7 @@ impl Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// A layout of this version.
-    Known {
-        /// How values become bytes.
-        encoding: Encoding,
-        /// In which order they lie.
-        order: Order,
-        /// The declared sparsity.
-        pattern: Pattern,
-    },
+    Known(Packing),
     /// A layout of a later version, in a file that may be listed but not decoded.
     Opaque {
         /// The encoding's number.
@@ -124,7 +117,7 @@ impl Tensor {
 
     /// Whether the encoding holds trits.
     pub fn is_ternary(&self) -> bool {
-        matches!(self.layout, Layout::Known { encoding, .. } if encoding.is_ternary())
+        matches!(self.layout, Layout::Known(packing) if packing.encoding.is_ternary())
     }
 
     /// Share of zero trits, for ternary encodings.
@@ -135,7 +128,7 @@ impl Tensor {
     /// The declared sparsity, for ternary encodings.
     pub fn pattern(&self) -> Option<Pattern> {
         match self.layout {
-            Layout::Known { encoding, pattern, .. } if encoding.is_ternary() => Some(pattern),
+            Layout::Known(packing) if packing.encoding.is_ternary() => Some(packing.pattern),
             _ => None,
         }
     }
@@ -144,8 +137,8 @@ impl Tensor {
     /// does not know. The same two bytes are different numbers in f16 and bf16.
     pub(crate) fn element_kind(&self) -> u16 {
         match self.layout {
-            Layout::Known { encoding, .. } if encoding.is_ternary() || encoding == Encoding::I8 => 0,
-            Layout::Known { encoding, .. } => encoding.id(),
+            Layout::Known(Packing { encoding, .. }) if encoding.is_ternary() || encoding == Encoding::I8 => 0,
+            Layout::Known(Packing { encoding, .. }) => encoding.id(),
             Layout::Opaque { encoding, .. } => encoding,
         }
     }
@@ -216,10 +209,11 @@ impl Checked<'_> {
     /// Everything that follows from a known encoding and order (R045 to R056).
     fn layout(&self, encoding: Encoding, order: Order, shape: &[u64]) -> Result<Layout> {
         let pattern = self.pattern(encoding, order, shape)?;
-        self.sizes(encoding, order, pattern, shape)?;
+        let packing = Packing { encoding, order, pattern };
+        self.sizes(packing, shape)?;
         self.reserved()?;
         self.counts(encoding, shape.iter().product())?;
-        Ok(Layout::Known { encoding, order, pattern })
+        Ok(Layout::Known(packing))
     }
 
     fn reserved(&self) -> Result<()> {
@@ -289,16 +283,16 @@ impl Checked<'_> {
         Ok(pattern)
     }
 
-    fn sizes(&self, encoding: Encoding, order: Order, pattern: Pattern, shape: &[u64]) -> Result<()> {
+    fn sizes(&self, packing: Packing, shape: &[u64]) -> Result<()> {
         let r = self.record;
         let cols = shape.last().copied().unwrap_or(1);
         let rows = shape.iter().product::<u64>() / cols;
-        let has_scales = encoding.is_ternary() || encoding == Encoding::I8;
+        let has_scales = packing.encoding.is_ternary() || packing.encoding == Encoding::I8;
         let scales = if has_scales { rows } else { 0 };
         if r.scale_count.get() != scales {
             return Err(self.invalid(rule::SCALE_COUNT, &format!("{scales} scales"), r.scale_count.get()));
         }
-        let data = data_bytes(encoding, order, rows, cols, pattern);
+        let data = packing.data_bytes(rows, cols);
         if Some(r.data_bytes.get()) != data {
             let expected = format!("{} bytes of data", data.unwrap_or(0));
             return Err(self.invalid(rule::DATA_BYTES, &expected, r.data_bytes.get()));

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use crate::digest::{BLOCK_BYTES, BlockHash, Digest, hash_block, join};
-use crate::encoding::{self, Encoding, Offence, Order, Pattern};
+use crate::encoding::{self, Encoding, Offence, Order, Packing, Pattern};
 use crate::error::{FormatError, Result, rule};
 use crate::file::{Sbnc, TensorView};
 use crate::header::{self, section};
@@ -43,12 +43,15 @@ impl Verification {
 #[derive(Clone, Copy, Debug)]
 pub struct Validated<'a> {
     view: TensorView<'a>,
-    encoding: Encoding,
-    order: Order,
-    pattern: Pattern,
+    packing: Packing,
 }
 
 impl<'a> Validated<'a> {
+    /// A tensor that was validated before: for [`Sbnc::proven`] alone.
+    pub(crate) fn proven(view: TensorView<'a>) -> Option<Self> {
+        Some(Self { view, packing: view.packing().ok()? })
+    }
+
     /// The tensor's record.
     pub fn tensor(&self) -> &'a Tensor {
         self.view.tensor()
@@ -64,19 +67,24 @@ impl<'a> Validated<'a> {
         self.view.scales()
     }
 
+    /// How the values lie in the data.
+    pub fn packing(&self) -> Packing {
+        self.packing
+    }
+
     /// How values are stored.
     pub fn encoding(&self) -> Encoding {
-        self.encoding
+        self.packing.encoding
     }
 
     /// In which order.
     pub fn order(&self) -> Order {
-        self.order
+        self.packing.order
     }
 
     /// The declared sparsity.
     pub fn pattern(&self) -> Pattern {
-        self.pattern
+        self.packing.pattern
     }
 
     /// Rows and columns.
@@ -93,7 +101,8 @@ impl<B: AsRef<[u8]> + Sync> Sbnc<B> {
         self.check_cold_sections(&mut problems);
         problems.extend(self.check_gaps());
         let decodable = self.is_decodable();
-        for (view, outcome) in self.views().zip(self.check_blocks(decodable, progress)) {
+        let views: Vec<_> = self.views().collect();
+        for (view, outcome) in views.iter().zip(check_blocks(&views, decodable, progress)) {
             // What is damaged as it lies need not be decoded to know that it is.
             let decode = depth == Depth::Decoded && decodable;
             let outcome = outcome.and_then(|()| if decode { view.check_content() } else { Ok(()) });
@@ -124,12 +133,6 @@ impl<B: AsRef<[u8]> + Sync> Sbnc<B> {
             let end = (t.offset + t.stored_bytes) as usize;
             non_zero_padding(&payload[end..next], &format!("padding after tensor '{}'", t.name))
         })
-    }
-
-    /// Digest and rules of every tensor, block by block on all threads.
-    fn check_blocks(&self, decodable: bool, progress: &(dyn Fn(u64) + Sync)) -> Vec<Result<()>> {
-        let views: Vec<_> = self.views().collect();
-        check_blocks(&views, decodable, progress)
     }
 }
 
@@ -162,17 +165,17 @@ fn check_blocks(views: &[TensorView<'_>], decodable: bool, progress: &(dyn Fn(u6
 impl<'a> TensorView<'a> {
     /// Checks everything about this tensor: its digest, its rules and its decoded content.
     pub fn verify(&self) -> Result<()> {
-        check_blocks(&[*self], self.layout().is_ok(), &|_| {}).into_iter().collect::<Result<()>>()?;
+        check_blocks(&[*self], self.packing().is_ok(), &|_| {}).into_iter().collect::<Result<()>>()?;
         self.check_content()
     }
 
     /// Checks the rules of the tensor's encoding (not its digest) and gives the type that kernels take.
     pub fn validate(&self) -> Result<Validated<'a>> {
-        let (encoding, order, pattern) = self.layout()?;
+        let packing = self.packing()?;
         let blocks = self.extent().len().div_ceil(BLOCK_BYTES);
         (0..blocks).into_par_iter().try_for_each(|index| self.check_block(index, true))?;
         self.check_tail()?;
-        Ok(Validated { view: *self, encoding, order, pattern })
+        Ok(Validated { view: *self, packing })
     }
 
     fn check_digest(&self, found: Digest) -> Result<()> {
@@ -191,19 +194,20 @@ impl<'a> TensorView<'a> {
     /// Rules of the rows that begin in block `index`. The rows of one strip lie together, so a block's rows reach into the next block at most by one strip.
     /// Nothing is checked of a file that may only be listed.
     fn check_block(&self, index: usize, decodable: bool) -> Result<()> {
-        let (encoding, order, pattern) = match self.layout() {
+        let packing = match self.packing() {
             Err(_) if !decodable => return Ok(()),
-            layout => layout?,
+            packing => packing?,
         };
         let (data, (rows, cols)) = (self.data(), self.tensor().matrix());
         let (start, end) = (index * BLOCK_BYTES, ((index + 1) * BLOCK_BYTES).min(data.len()));
         if start >= end {
             return Ok(());
         }
-        if !encoding.is_ternary() {
-            return encoding::check_values(encoding, &data[start..end]).map_err(|e| self.value_offence(&e, start));
+        if !packing.encoding.is_ternary() {
+            return encoding::check_values(packing.encoding, &data[start..end])
+                .map_err(|e| self.value_offence(&e, start));
         }
-        let strip = encoding::strip(encoding, order, cols as usize, pattern);
+        let strip = packing.strip(cols as usize);
         let strips = start.div_ceil(strip.bytes)..end.div_ceil(strip.bytes);
         if strips.is_empty() {
             return Ok(());
@@ -211,14 +215,13 @@ impl<'a> TensorView<'a> {
         let first_row = strips.start * strip.rows;
         let rows_here = (rows as usize).min(strips.end * strip.rows) - first_row;
         let bytes = &data[strips.start * strip.bytes..strips.end * strip.bytes];
-        encoding::validate(encoding, order, pattern, bytes, rows_here, cols as usize)
-            .map_err(|e| self.offence(e.below(first_row)))
+        packing.validate(bytes, rows_here, cols as usize).map_err(|e| self.offence(e.below(first_row)))
     }
 
     /// Padding before the scales, and the scales.
     fn check_tail(&self) -> Result<()> {
         let t = self.tensor();
-        if t.scale_count == 0 || self.layout().is_err() {
+        if t.scale_count == 0 || self.packing().is_err() {
             return Ok(());
         }
         let padding = &self.extent()[t.data_bytes as usize..t.scales_offset() as usize];
@@ -231,10 +234,10 @@ impl<'a> TensorView<'a> {
     /// Decodes everything and compares with the record (SBNC-R076, R077).
     fn check_content(&self) -> Result<()> {
         let t = self.tensor();
-        let (encoding, order, pattern) = self.layout()?;
-        if !encoding.is_ternary() {
+        let packing = self.packing()?;
+        if !packing.encoding.is_ternary() {
             // Floats: the record's two digests are equal. Int8: data and scales with no padding between.
-            if encoding == Encoding::I8 {
+            if packing.encoding == Encoding::I8 {
                 let mut hasher = blake3::Hasher::new();
                 hasher.update_rayon(self.data()).update(self.scale_bytes());
                 return self.compare_content(hasher.finalize().into(), 0);
@@ -242,15 +245,9 @@ impl<'a> TensorView<'a> {
             return Ok(());
         }
         let (rows, cols) = t.matrix();
-        let content = encoding::content(
-            encoding,
-            order,
-            pattern,
-            self.data(),
-            (rows as usize, cols as usize),
-            self.scale_bytes(),
-        )
-        .map_err(|e| self.offence(e))?;
+        let content = packing
+            .content(self.data(), (rows as usize, cols as usize), self.scale_bytes())
+            .map_err(|e| self.offence(e))?;
         self.compare_content(content.digest, content.non_zero)
     }
 

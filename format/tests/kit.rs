@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use sbnc_format::packed::Packed;
-use sbnc_format::{Depth, FormatError, Kind, Layout, Sbnc, Tensor};
+use sbnc_format::{Depth, FormatError, Kind, Layout, Packing, Sbnc, Tensor};
 use serde_json::Value;
 
 fn vectors() -> PathBuf {
@@ -133,7 +133,7 @@ fn check_tensor(expected: &Value, tensor: &Tensor, file: &str) {
     }
     assert_eq!(expected["stored_digest"], tensor.stored_digest.to_string(), "{place}");
     assert_eq!(expected["content_digest"], tensor.content_digest.to_string(), "{place}");
-    if let Layout::Known { encoding, order, pattern } = tensor.layout {
+    if let Layout::Known(Packing { encoding, order, pattern }) = tensor.layout {
         assert_eq!(expected["encoding"], encoding.name(), "{place}");
         assert_eq!(expected["order"], order.name(), "{place}");
         let nm = if pattern.is_dense() { Value::Null } else { pattern.to_string().into() };

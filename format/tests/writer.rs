@@ -52,6 +52,18 @@ fn output_opens_and_verifies_with_every_encoding() {
 }
 
 #[test]
+fn a_proof_gives_its_tensor_back_and_no_other_openings() {
+    let bytes = support::whole();
+    let (file, other) = (Sbnc::open(&bytes).unwrap(), Sbnc::open(&bytes).unwrap());
+    for tensor in file.tensors() {
+        let proof = file.prove(&tensor.name).unwrap().unwrap();
+        assert_eq!(file.proven(proof).unwrap().tensor().name, tensor.name);
+        assert!(other.proven(proof).is_none());
+    }
+    assert!(file.prove("no such tensor").is_none());
+}
+
+#[test]
 fn writing_twice_or_dry_gives_the_same_root_and_bytes() {
     let carried = support::carried();
     let manifest = support::manifest(&carried);

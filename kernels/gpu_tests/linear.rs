@@ -2,9 +2,9 @@
 
 use std::convert::Infallible;
 
-use sbnc_format::encoding::{decode_batches, windows};
+use sbnc_format::encoding::windows;
 use sbnc_format::{Encoding, Order, Pattern, Sbnc, Validated};
-use sbnc_kernels::cpu::portable;
+use sbnc_kernels::cpu::{Activations as Activations8, Matrix, Rule, portable};
 use sbnc_kernels::cuda::{Activations, Buffer, Choice, DECODE_TOKENS, Device, Epilogue, Linear, Output, Stream};
 
 use crate::Test;
@@ -52,9 +52,11 @@ pub(crate) fn file(random: &mut Random, layout: Layout, shape: (usize, usize)) -
     Sbnc::open(support::one(sample)).unwrap()
 }
 
-/// Random int8 activations, rows of inputs.
+/// Random int8 activations, rows of inputs: quantised ones, so that the largest magnitude of a token is 127.
 pub(crate) fn activations(random: &mut Random, tokens: usize, cols: usize) -> Vec<i8> {
-    (0..tokens * cols).map(|_| (random.number() >> 17) as i8).collect()
+    let mut x: Vec<i8> = (0..tokens * cols).map(|_| ((random.number() >> 17) as i8).max(-127)).collect();
+    x.chunks_exact_mut(cols).for_each(|row| row[cols / 2] = -127);
+    x
 }
 
 /// Rows of inputs as a layer takes them: gathered into windows, padded, permuted for few tokens.
@@ -101,8 +103,7 @@ impl Input {
 pub(crate) fn expected(tensor: &Validated<'_>, x: &[i8], tokens: usize) -> Vec<i32> {
     let (rows, cols) = tensor.matrix();
     let mut trits = Vec::with_capacity(rows * cols);
-    let layout = (tensor.encoding(), tensor.order(), tensor.pattern());
-    let Ok(()) = decode_batches(layout.0, layout.1, layout.2, tensor.data(), (rows, cols), |_, piece| {
+    let Ok(()) = tensor.packing().decode_batches(tensor.data(), (rows, cols), |_, piece| {
         trits.extend_from_slice(piece);
         Ok::<_, Infallible>(())
     });
@@ -122,8 +123,11 @@ pub(crate) fn expected(tensor: &Validated<'_>, x: &[i8], tokens: usize) -> Vec<i
         }
     });
     for token in [0, tokens - 1] {
-        let one = portable::Activations { values: x[token * cols..][..cols].to_vec(), scale: 1.0 };
-        assert_eq!(portable::sums(tensor, &one).unwrap(), sums[token * rows..][..rows]);
+        let row: Vec<f32> = x[token * cols..][..cols].iter().map(|&v| f32::from(v)).collect();
+        let one = Activations8::quantise(&row, cols, Rule::A8);
+        assert_eq!(one.values(0), &x[token * cols..][..cols], "its largest magnitude is 127");
+        let scales = tensor.scales();
+        assert_eq!(portable::sums(&Matrix::new(tensor, &scales).unwrap(), &one), sums[token * rows..][..rows]);
     }
     sums
 }

@@ -8,6 +8,7 @@
 //! A module here holds the tests of a part of `sbnc_kernels::cuda` and gives them to [`TESTS`].
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod decoder;
 mod linear;
 mod times;
 
@@ -24,7 +25,7 @@ mod support;
 pub(crate) type Test = (&'static str, fn(&Device));
 
 /// The tests of each module.
-const TESTS: &[&[Test]] = &[linear::TESTS];
+const TESTS: &[&[Test]] = &[linear::TESTS, decoder::TESTS];
 /// The tables of each module.
 const TIMES: &[&[Test]] = &[times::TABLES];
 

@@ -107,7 +107,7 @@ pub fn read_range(file: &File, offset: u64, len: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
     bytes.resize(len, 0);
-    read_exact_at(file, &mut bytes, offset)?;
+    read_into(file, &mut bytes, offset)?;
     Ok(bytes)
 }
 
@@ -119,13 +119,15 @@ fn checked_len(file: &File, offset: u64, len: u64) -> io::Result<usize> {
     }
 }
 
+/// Fills `bytes` from `offset` of `file`, as [`read_range`] does.
 #[cfg(unix)]
-fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+pub(crate) fn read_into(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
 }
 
+/// Fills `bytes` from `offset` of `file`, as [`read_range`] does.
 #[cfg(windows)]
-fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+pub(crate) fn read_into(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         let read = std::os::windows::fs::FileExt::seek_read(file, bytes, offset)?;
         if read == 0 {

@@ -9,10 +9,10 @@ mod support;
 use std::path::Path;
 use std::time::Instant;
 
-use sbnc_format::encoding::{self, ContentHasher};
+use sbnc_format::encoding::ContentHasher;
 use sbnc_format::manifest::{Manifest, Provenance};
 use sbnc_format::writer::{ContentDigest, TensorSpec, Writer};
-use sbnc_format::{Depth, Encoding, Order, Pattern, Role, Sbnc};
+use sbnc_format::{Depth, Encoding, Order, Packing, Pattern, Role, Sbnc};
 use sbnc_runtime::map::Map;
 use support::{Arguments, median, thread_counts};
 
@@ -86,10 +86,11 @@ fn measure(path: &Path, name: &str, bytes: u64, threads: usize, repeats: usize) 
 
 /// Writes a file of about `gigabytes`; its length.
 fn make(path: &Path, encoding: Encoding, order: Order, pattern: Pattern, gigabytes: f64) -> u64 {
-    let strip = encoding::strip(encoding, order, COLS as usize, pattern);
+    let packing = Packing { encoding, order, pattern };
+    let strip = packing.strip(COLS as usize);
     let trits = random_trits(pattern);
     let mut stored = vec![0u8; (ROWS as usize).div_ceil(strip.rows) * strip.bytes];
-    encoding::encode(encoding, order, pattern, &trits, COLS as usize, &mut stored).expect("the trits keep the pattern");
+    packing.encode(&trits, COLS as usize, &mut stored).expect("the trits keep the pattern");
     let scales = vec![0.5f32; ROWS as usize];
     let mut hasher = ContentHasher::default();
     hasher.update(&trits);

@@ -6,12 +6,16 @@
 //! | [`folder`] | a temporary folder |
 //! | [`golden`] | a golden model, where the machine has them |
 //! | [`Tensors`] | a safetensors file, read by the crate of the format's inventors |
+//! | [`Recipe`] | a model of any shape with random weights, as a compiled file |
 //! | [`synthetic`] | a large checkpoint with random weights |
+//! | [`talker`] | a tiny model with a tokenizer and a chat template |
 //! | [`python`] | an interpreter that has numpy |
 #![forbid(unsafe_code)]
 
 mod python;
+mod recipe;
 mod synthetic;
+pub mod talker;
 mod tensors;
 
 use std::ffi::OsStr;
@@ -22,6 +26,7 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 pub use python::python;
+pub use recipe::Recipe;
 pub use synthetic::synthetic;
 pub use tensors::{Tensors, f32s};
 

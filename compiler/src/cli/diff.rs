@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use sbnc_format::{Layout, Sbnc, TensorView, encoding};
+use sbnc_format::{Layout, Packing, Sbnc, TensorView};
 use sbnc_runtime::map::Map;
 use serde_json::json;
 
@@ -78,7 +78,9 @@ fn tensor_difference(a: &TensorView<'_>, b: &TensorView<'_>) -> Result<Option<St
 
 fn layout(layout: &Layout) -> String {
     match layout {
-        Layout::Known { encoding, order, pattern } => format!("{} {} {pattern}", encoding.name(), order.name()),
+        Layout::Known(Packing { encoding, order, pattern }) => {
+            format!("{} {} {pattern}", encoding.name(), order.name())
+        }
         Layout::Opaque { encoding, order } => format!("unknown encoding {encoding}, order {order}"),
     }
 }
@@ -111,14 +113,14 @@ fn content_difference(a: &TensorView<'_>, b: &TensorView<'_>) -> Result<String> 
 }
 
 fn decoded(view: &TensorView<'_>) -> Result<Option<Vec<i8>>> {
-    let Layout::Known { encoding, order, pattern } = view.tensor().layout else { return Ok(None) };
-    if !encoding.is_ternary() {
+    let Layout::Known(packing) = view.tensor().layout else { return Ok(None) };
+    if !packing.encoding.is_ternary() {
         return Ok(None);
     }
     let (rows, cols) = view.tensor().matrix();
     let mut all = Vec::with_capacity((rows * cols) as usize);
     let shape = (rows as usize, cols as usize);
-    encoding::decode_batches(encoding, order, pattern, view.data(), shape, |_, trits| {
+    packing.decode_batches(view.data(), shape, |_, trits| {
         crate::interrupt::check()?;
         all.extend_from_slice(trits);
         Ok::<_, Error>(())

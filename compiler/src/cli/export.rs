@@ -5,8 +5,7 @@ use std::path::Path;
 
 use half::bf16;
 use sbnc_format::atomic::AtomicFile;
-use sbnc_format::encoding::decode_batches;
-use sbnc_format::{Encoding, Layout, TensorView};
+use sbnc_format::{Encoding, Layout, Packing, TensorView};
 use serde_json::{Map, json};
 
 use super::paths::check_outputs;
@@ -77,7 +76,7 @@ pub(crate) fn run(path: &Path, output: &Path, form: Form) -> Result<()> {
 
 fn items(view: TensorView<'_>, form: Form) -> Vec<Item<'_>> {
     let t = view.tensor();
-    let Layout::Known { encoding, .. } = t.layout else { return Vec::new() };
+    let Layout::Known(Packing { encoding, .. }) = t.layout else { return Vec::new() };
     let item = |name: String, dtype, shape: Vec<u64>, width: u64, what| {
         let bytes = shape.iter().product::<u64>() * width;
         Item { name, view, dtype, shape, bytes, what }
@@ -148,11 +147,11 @@ fn write_item(item: &Item<'_>, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Re
 
 /// Hands out whole rows of trits or int8 values, in order.
 fn each_batch(view: &TensorView<'_>, each: &mut dyn FnMut(usize, &[i8]) -> Result<()>) -> Result<()> {
-    let Layout::Known { encoding, order, pattern } = view.tensor().layout else { return Ok(()) };
+    let Layout::Known(packing) = view.tensor().layout else { return Ok(()) };
     let (rows, cols) = view.tensor().matrix();
     let (rows, cols) = (rows as usize, cols as usize);
-    if encoding.is_ternary() {
-        return decode_batches(encoding, order, pattern, view.data(), (rows, cols), each);
+    if packing.encoding.is_ternary() {
+        return packing.decode_batches(view.data(), (rows, cols), each);
     }
     let rows_each = ((4 << 20) / cols).max(1);
     let batches = view.data().chunks(rows_each * cols).enumerate();

@@ -71,7 +71,7 @@ fn tensor_json(t: &Tensor) -> Value {
 
 fn layout_names(t: &Tensor) -> (String, String) {
     match t.layout {
-        Layout::Known { encoding, order, .. } => (encoding.name().to_owned(), order.name().to_owned()),
+        Layout::Known(packing) => (packing.encoding.name().to_owned(), packing.order.name().to_owned()),
         Layout::Opaque { encoding, order } => (format!("unknown-{encoding}"), format!("unknown-{order}")),
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn write(
         let bytes = input.checkpoint().rows(entry, run)?;
         let values = latent(&bytes, rows, cols, entry)?;
         let below = |e| quantize_error(below(e, first));
-        if chosen.encoding == Encoding::I8 {
+        if chosen.packing.encoding == Encoding::I8 {
             let mut quantised = vec![0i8; rows * cols];
             let start = scales.len();
             scales.resize(start + rows, 0.0);
@@ -44,7 +44,7 @@ pub(super) fn write(
         }
         // Not for the scale: it is the fastest way to find a NaN or an infinity.
         part_scale(&values, 0..rows).map_err(below)?;
-        if chosen.encoding == Encoding::Bf16 && entry.dtype != Dtype::BF16 {
+        if chosen.packing.encoding == Encoding::Bf16 && entry.dtype != Dtype::BF16 {
             let mut wide = vec![0f32; rows * cols];
             values.read_f32(0..rows, &mut wide).map_err(below)?;
             let narrow: Vec<u8> = wide.par_iter().flat_map_iter(|&v| bf16::from_f32(v).to_le_bytes()).collect();
@@ -54,7 +54,7 @@ pub(super) fn write(
         }
     }
     tensor.finish(&scales, ContentDigest::AsStored)?;
-    let int8_error = (chosen.encoding == Encoding::I8).then(|| [error.relative_rms(), error.max_abs()]);
+    let int8_error = (chosen.packing.encoding == Encoding::I8).then(|| [error.relative_rms(), error.max_abs()]);
     Ok(TensorReport { int8_error, ..super::summary::tensor(planned, entry, chosen) })
 }
 

@@ -1,9 +1,9 @@
 //! Which encoding and order every tensor gets.
 
 use sbnc_format::writer::TensorSpec;
-use sbnc_format::{Encoding, Order, Pattern, Role};
+use sbnc_format::{Encoding, Order, Packing, Pattern, Role};
 
-use super::{FloatForm, Input, Options};
+use super::{FloatForm, Input, Options, Target, target};
 use crate::checkpoint::Dtype;
 use crate::error::{Error, Exit, Result};
 use crate::family::{self, Plan, Planned};
@@ -12,9 +12,7 @@ use crate::family::{self, Plan, Planned};
 #[derive(Clone, Debug)]
 pub(super) struct Chosen {
     pub(super) role: Role,
-    pub(super) encoding: Encoding,
-    pub(super) order: Order,
-    pub(super) pattern: Pattern,
+    pub(super) packing: Packing,
 }
 
 impl Chosen {
@@ -23,18 +21,15 @@ impl Chosen {
             name: planned.name.clone(),
             role: self.role,
             shape: planned.shape.clone(),
-            encoding: self.encoding,
-            order: self.order,
-            pattern: self.pattern,
+            encoding: self.packing.encoding,
+            order: self.packing.order,
+            pattern: self.packing.pattern,
         }
     }
 
     /// The name of the layout, for people.
     pub(super) fn name(&self) -> String {
-        match self.order {
-            Order::Rows => self.encoding.name().to_owned(),
-            order => format!("{}/{}", self.encoding.name(), order.name()),
-        }
+        target::name_of((self.packing.encoding, self.packing.order))
     }
 }
 
@@ -45,13 +40,13 @@ pub(super) fn choose(plan: &Plan, input: &Input, options: &Options) -> Result<Ve
         // N = M keeps everything, which is what dense means.
         Some((n, m)) => Pattern::new(n, m).unwrap_or(Pattern::DENSE),
     };
-    let (encoding, order) = ternary_layout(pattern, options)?;
+    let ternary = ternary_packing(pattern, options)?;
     plan.tensors
         .iter()
         .map(|planned| {
             let role = role_of(planned);
             if planned.is_ternary() {
-                return Ok(Chosen { role, encoding, order, pattern });
+                return Ok(Chosen { role, packing: ternary });
             }
             let form = match role {
                 Role::Embedding => options.embed,
@@ -59,26 +54,38 @@ pub(super) fn choose(plan: &Plan, input: &Input, options: &Options) -> Result<Ve
                 _ => FloatForm::Keep,
             };
             let encoding = float_encoding(input.entry(&planned.name)?.dtype, form, &planned.name)?;
-            Ok(Chosen { role, encoding, order: Order::Rows, pattern: Pattern::DENSE })
+            Ok(Chosen { role, packing: Packing { encoding, order: Order::Rows, pattern: Pattern::DENSE } })
         })
         .collect()
 }
 
-/// Fewest bytes that every backend can use: 2:4 as sparse tensor cores read it, everything else five trits a byte.
-fn ternary_layout(pattern: Pattern, options: &Options) -> Result<(Encoding, Order)> {
-    let groups_of_four = Encoding::Nm6b.allows_pattern(Order::Rows, pattern);
+/// What a target decided, where one was named.
+pub(super) fn note(layouts: &[Chosen], options: &Options) -> Option<String> {
+    let ternary = layouts.iter().find(|chosen| chosen.packing.encoding.is_ternary())?;
+    let decided = options.target != Target::Auto && options.encoding.is_none();
+    decided.then(|| {
+        let (target, pattern) = (options.target.name(), ternary.packing.pattern);
+        format!("compiled for the target {target}: trits of pattern {pattern} are stored as {}", ternary.name())
+    })
+}
+
+/// What was asked for, and for the rest what suits the target.
+fn ternary_packing(pattern: Pattern, options: &Options) -> Result<Packing> {
+    let suited = options.target.packing(pattern);
     let encoding = options.encoding.unwrap_or(match options.order {
+        None => suited.encoding,
+        Some(order) if suited.encoding.allows(order) => suited.encoding,
+        Some(Order::Rows) => Encoding::T5,
         Some(Order::Fragments | Order::Windows) => Encoding::NmVi,
-        _ if groups_of_four && options.order.is_none() => Encoding::NmVi,
-        _ => Encoding::T5,
     });
     let order = options.order.unwrap_or(match encoding {
-        Encoding::NmVi if groups_of_four => Order::Fragments,
+        Encoding::NmVi if Encoding::NmVi.allows_pattern(Order::Fragments, pattern) => Order::Fragments,
         Encoding::NmVi => Order::Windows,
         _ => Order::Rows,
     });
-    if encoding.allows(order) && encoding.allows_pattern(order, pattern) {
-        return Ok((encoding, order));
+    let packing = Packing { encoding, order, pattern };
+    if packing.is_possible() {
+        return Ok(packing);
     }
     let message = format!(
         "encoding {} in order {} cannot hold the pattern {pattern}; nm-6b and nm-vi/fragments hold 1:4 and 2:4, nm-vi/windows holds \

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
+use sbnc_format::Packing;
 use sbnc_format::encoding::{self, ContentHasher, Strip};
 use sbnc_format::writer::{ContentDigest, TensorWriter};
 
@@ -19,7 +20,7 @@ use crate::quantize::{self, Latent, Nm, PartScale, Stats, Ternariser, part_scale
 use crate::report::{PartReport, TensorReport};
 
 /// Trits of a batch; two are held at a time.
-const BATCH_TRITS: usize = 4 << 20;
+const BATCH_TRITS: usize = 2 << 20;
 /// Trits of a run: with its source, its codes and its bytes it fits a second-level cache.
 const RUN_TRITS: usize = 64 << 10;
 
@@ -35,7 +36,7 @@ pub(super) fn write(
     let (rows, cols) = (planned.shape[0] as usize, planned.shape[1] as usize);
     let bytes = prepared.input.checkpoint().bytes(entry)?;
     let trits_of = Trits::new(prepared, planned, entry, &bytes, chosen)?;
-    let strip = encoding::strip(chosen.encoding, chosen.order, cols, chosen.pattern);
+    let strip = chosen.packing.strip(cols);
     let batch_rows = whole_strips(BATCH_TRITS, strip, cols).min(rows.next_multiple_of(strip.rows));
     let run_rows = whole_strips(RUN_TRITS, strip, cols);
 
@@ -111,21 +112,21 @@ fn whole_strips(trits: usize, strip: Strip, cols: usize) -> usize {
 
 /// Checks the pattern that trits are said to keep.
 fn check_claim(chosen: &Chosen, first: usize, cols: usize, trits: &[i8]) -> Result<()> {
-    encoding::check_pattern(trits, cols, chosen.pattern).map_err(|e| {
+    encoding::check_pattern(trits, cols, chosen.packing.pattern).map_err(|e| {
         invalid(format!(
             "row {}, columns from {}: expected {}, found {}; the weights do not keep the pattern {}: compile with --nm none",
             first + e.row,
             e.col,
             e.expected,
             e.found,
-            chosen.pattern
+            chosen.packing.pattern
         ))
     })
 }
 
 fn encode(chosen: &Chosen, first: usize, cols: usize, trits: &[i8], stored: &mut [u8]) -> Result<()> {
-    let Chosen { encoding, order, pattern, .. } = *chosen;
-    encoding::encode(encoding, order, pattern, trits, cols, stored).map_err(|e| {
+    let Packing { pattern, .. } = chosen.packing;
+    chosen.packing.encode(trits, cols, stored).map_err(|e| {
         let row = first + e.row;
         invalid(format!("row {row}, column {}: more non-zeros than {pattern} allows; compile with --nm none", e.col))
     })
@@ -174,7 +175,7 @@ impl<'a> Trits<'a> {
         Ok(match &planned.source {
             Source::Latent { parts } => {
                 let latent = latent(bytes, rows, cols, entry)?;
-                let nm = match chosen.pattern.ids() {
+                let nm = match chosen.packing.pattern.ids() {
                     (0, _) => None,
                     (n, m) => Some(Nm::new(usize::from(n), usize::from(m)).map_err(quantize_error)?),
                 };
@@ -250,7 +251,7 @@ impl<'a> Trits<'a> {
             .map(|part| {
                 let stats = statistics(latent, part.rows.clone(), &part.ternariser)?;
                 let mut report = PartReport::new(part.rows.start as u64, part.rows.len() as u64, part.scale, &stats);
-                if chosen.pattern.is_dense() {
+                if chosen.packing.pattern.is_dense() {
                     report.costs = would_cut(latent, part)?;
                 }
                 Ok(report)

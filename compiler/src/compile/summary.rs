@@ -16,11 +16,10 @@ use crate::report::{PatternCost, Report, Size, TensorReport};
 /// The report of a tensor before its weights are known.
 pub(super) fn tensor(planned: &Planned, entry: &Entry, chosen: &Chosen) -> TensorReport {
     let elements: u64 = planned.shape.iter().product();
-    let ternary = chosen.encoding.is_ternary();
+    let ternary = chosen.packing.encoding.is_ternary();
     let (cols, rows) = (planned.shape[planned.shape.len() - 1], elements / planned.shape[planned.shape.len() - 1]);
-    let has_scales = ternary || chosen.encoding == sbnc_format::Encoding::I8;
-    let data =
-        sbnc_format::encoding::data_bytes(chosen.encoding, chosen.order, rows, cols, chosen.pattern).unwrap_or(0);
+    let has_scales = ternary || chosen.packing.encoding == sbnc_format::Encoding::I8;
+    let data = chosen.packing.data_bytes(rows, cols).unwrap_or(0);
     let stored_bytes = data + if has_scales { 4 * rows } else { 0 };
     TensorReport {
         name: planned.name.clone(),
@@ -29,7 +28,7 @@ pub(super) fn tensor(planned: &Planned, entry: &Entry, chosen: &Chosen) -> Tenso
         shape: planned.shape.clone(),
         source_dtype: entry.dtype.name().to_owned(),
         encoding: chosen.name(),
-        pattern: ternary.then(|| chosen.pattern.to_string()),
+        pattern: ternary.then(|| chosen.packing.pattern.to_string()),
         source_bits: entry.bytes as f64 * 8.0 / elements as f64,
         stored_bits: stored_bytes as f64 * 8.0 / elements as f64,
         stored_bytes,

@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::{Encoding, Offence, Order, Pattern, decode, simd, strip};
+use super::{Offence, Packing, Pattern, simd};
 use crate::digest::Digest;
 use crate::error::rule;
 
 /// Decoded bytes held at a time.
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES: usize = 2 << 20;
 /// A thread's share of them, which fits its cache.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -64,51 +64,49 @@ impl simd::Kernel for CountNonZero<'_> {
     }
 }
 
-/// Decodes a tensor, checks its declared pattern (R077) and takes the digest of its content. Memory is bounded whatever the tensor's size.
-pub(crate) fn content(
-    encoding: Encoding,
-    order: Order,
-    pattern: Pattern,
-    data: &[u8],
-    (rows, cols): (usize, usize),
-    scale_bytes: &[u8],
-) -> Result<Content, Offence> {
-    let mut hasher = ContentHasher::default();
-    decode_batches(encoding, order, pattern, data, (rows, cols), |first_row, trits| {
-        let rows_each = (PIECE_BYTES / cols).max(1);
-        trits.par_chunks(rows_each * cols).enumerate().try_for_each(|(i, trits)| {
-            check_pattern(trits, cols, pattern).map_err(|e| e.below(first_row + i * rows_each))
+impl Packing {
+    /// Decodes a tensor, checks its declared pattern (R077) and takes the digest of its content. Memory is bounded whatever the tensor's size.
+    pub(crate) fn content(
+        self,
+        data: &[u8],
+        (rows, cols): (usize, usize),
+        scale_bytes: &[u8],
+    ) -> Result<Content, Offence> {
+        let mut hasher = ContentHasher::default();
+        self.decode_batches(data, (rows, cols), |first_row, trits| {
+            let rows_each = (PIECE_BYTES / cols).max(1);
+            trits.par_chunks(rows_each * cols).enumerate().try_for_each(|(i, trits)| {
+                check_pattern(trits, cols, self.pattern).map_err(|e| e.below(first_row + i * rows_each))
+            })?;
+            hasher.update(trits);
+            Ok(())
         })?;
-        hasher.update(trits);
-        Ok(())
-    })?;
-    Ok(hasher.finish(scale_bytes))
-}
-
-/// Decodes a tensor a few megabytes at a time, on all threads, and hands out whole rows in order: the first row's number, and the trits.
-pub fn decode_batches<E>(
-    encoding: Encoding,
-    order: Order,
-    pattern: Pattern,
-    data: &[u8],
-    (rows, cols): (usize, usize),
-    mut each: impl FnMut(usize, &[i8]) -> Result<(), E>,
-) -> Result<(), E> {
-    let strip = strip(encoding, order, cols, pattern);
-    let strips_at_once = (BATCH_BYTES / (strip.rows * cols)).max(1);
-    let strips_each = (PIECE_BYTES / (strip.rows * cols)).max(1);
-    let mut trits = vec![0i8; (strips_at_once * strip.rows).min(rows) * cols];
-    for (batch, bytes) in data.chunks(strips_at_once * strip.bytes).enumerate() {
-        let first_row = batch * strips_at_once * strip.rows;
-        let here = (rows - first_row).min(bytes.len() / strip.bytes * strip.rows);
-        let trits = &mut trits[..here * cols];
-        trits
-            .par_chunks_mut(strips_each * strip.rows * cols)
-            .zip(bytes.par_chunks(strips_each * strip.bytes))
-            .for_each(|(trits, bytes)| decode(encoding, order, pattern, bytes, cols, trits));
-        each(first_row, trits)?;
+        Ok(hasher.finish(scale_bytes))
     }
-    Ok(())
+
+    /// Decodes a tensor a few megabytes at a time, on all threads, and hands out whole rows in order: the first row's number, and the trits.
+    pub fn decode_batches<E>(
+        self,
+        data: &[u8],
+        (rows, cols): (usize, usize),
+        mut each: impl FnMut(usize, &[i8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let strip = self.strip(cols);
+        let strips_at_once = (BATCH_BYTES / (strip.rows * cols)).max(1);
+        let strips_each = (PIECE_BYTES / (strip.rows * cols)).max(1);
+        let mut trits = vec![0i8; (strips_at_once * strip.rows).min(rows) * cols];
+        for (batch, bytes) in data.chunks(strips_at_once * strip.bytes).enumerate() {
+            let first_row = batch * strips_at_once * strip.rows;
+            let here = (rows - first_row).min(bytes.len() / strip.bytes * strip.rows);
+            let trits = &mut trits[..here * cols];
+            trits
+                .par_chunks_mut(strips_each * strip.rows * cols)
+                .zip(bytes.par_chunks(strips_each * strip.bytes))
+                .for_each(|(trits, bytes)| self.decode(bytes, cols, trits));
+            each(first_row, trits)?;
+        }
+        Ok(())
+    }
 }
 
 /// Checks that rows of `cols` trits keep a pattern (R077); the first offence by row and column.

@@ -142,26 +142,21 @@ pub(super) fn strip_bytes(cols: usize) -> usize {
 
 /// Encodes up to 16 rows into one strip. `scratch` is reused between calls.
 pub(super) fn encode_strip(trits: &[i8], cols: usize, out: &mut [u8], scratch: &mut Vec<u8>) -> Result<(), Illegal> {
-    encode_packed(trits.len() / cols, cols, out, scratch, |row, packed| {
-        t2::pack(trits[row * cols..][..cols].as_chunks().0, packed);
-        Ok(())
-    })
+    #[cfg(target_arch = "x86_64")]
+    if super::fragments_x86::encode_strip(trits, cols, out) {
+        return Ok(());
+    }
+    portable_encode(trits, cols, out, scratch)
 }
 
-/// Encodes rows that `pack` gives in the form of `t2`.
-pub(super) fn encode_packed(
-    rows: usize,
-    cols: usize,
-    out: &mut [u8],
-    scratch: &mut Vec<u8>,
-    mut pack: impl FnMut(usize, &mut [u8]) -> Result<(), Illegal>,
-) -> Result<(), Illegal> {
+/// For machines without a way of their own, and to find what is illegal.
+fn portable_encode(trits: &[i8], cols: usize, out: &mut [u8], scratch: &mut Vec<u8>) -> Result<(), Illegal> {
     let (row_groups, padded) = (cols / 4, cols.div_ceil(COLS) * GROUPS);
     scratch.clear();
     scratch.resize(ROWS * padded, SLOTS_ZERO);
-    for row in 0..rows {
+    for (row, trits) in trits.chunks_exact(cols).enumerate() {
         let slots = &mut scratch[row * padded..][..row_groups];
-        pack(row, slots).map_err(|e| Illegal { row, ..e })?;
+        t2::pack(trits.as_chunks().0, slots);
         let mut illegal = false;
         for slot in slots.iter_mut() {
             *slot = SLOTS_OF[usize::from(*slot)];
@@ -227,6 +222,14 @@ fn decode_quad(quad: &[u8; 64]) -> [[Slots; GROUPS]; 2] {
 
 /// Decodes one strip into up to 16 rows.
 pub(super) fn decode_strip(bytes: &[u8], cols: usize, out: &mut [i8]) {
+    #[cfg(target_arch = "x86_64")]
+    if super::fragments_x86::decode_strip(bytes, cols, out) {
+        return;
+    }
+    portable_decode(bytes, cols, out);
+}
+
+fn portable_decode(bytes: &[u8], cols: usize, out: &mut [i8]) {
     let rows = out.len() / cols;
     for (tile, bytes) in bytes.as_chunks::<TILE>().0.iter().enumerate() {
         let first = tile * COLS;
@@ -353,4 +356,47 @@ fn padding_of_tile(cols: usize) -> [u8; TILE] {
         }
     }
     mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the machine's own way makes of trits and of bytes, legal or not, is what the portable one makes of them.
+    #[test]
+    fn every_way_gives_the_same() {
+        let mut state = 7u64;
+        let mut below = |end: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % end
+        };
+        let mut refused = 0;
+        for round in 0..600 {
+            let (rows, cols) = (1 + below(ROWS), 4 * (1 + below(100)));
+            let mut trits: Vec<i8> = (0..rows * cols).map(|_| [-1, 0, 1, -1, 1][below(5)]).collect();
+            for group in trits.chunks_mut(4) {
+                while group.iter().filter(|&&t| t != 0).count() > 2 {
+                    group[below(4)] = 0;
+                }
+            }
+            if round % 4 == 0 {
+                let at = below(rows * cols / 4);
+                trits[4 * at..4 * at + 3].fill(1);
+            }
+            let (mut ours, mut theirs) = (vec![0xA7; strip_bytes(cols)], vec![0x7A; strip_bytes(cols)]);
+            let verdict = encode_strip(&trits, cols, &mut ours, &mut Vec::new());
+            assert_eq!(verdict, portable_encode(&trits, cols, &mut theirs, &mut Vec::new()), "{rows} × {cols}");
+            refused += usize::from(verdict.is_err());
+            assert!(verdict.is_err() || ours == theirs, "{rows} × {cols}");
+
+            if round % 3 == 0 {
+                ours.fill_with(|| below(256) as u8);
+            }
+            let (mut decoded, mut expected) = (vec![9; rows * cols], vec![8; rows * cols]);
+            decode_strip(&ours, cols, &mut decoded);
+            portable_decode(&ours, cols, &mut expected);
+            assert!(decoded == expected, "{rows} × {cols}");
+        }
+        assert!(refused == 150, "{refused}");
+    }
 }

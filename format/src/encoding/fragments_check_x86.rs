@@ -366,7 +366,7 @@ impl Lanes for Avx512 {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use super::super::{Encoding, Order, Pattern, encode, fragments_check::portable, strip};
+    use super::super::{Encoding, Order, Packing, Pattern, fragments_check::portable};
     use super::*;
 
     /// Tiles that are legal but for a few bytes get the same verdict from every vector width as from the portable check.
@@ -394,9 +394,10 @@ mod tests {
                 }
             }
             let order = if m == 4 { Order::Fragments } else { Order::Windows };
-            let strip = strip(Encoding::NmVi, order, cols, pattern).bytes;
+            let packing = Packing { encoding: Encoding::NmVi, order, pattern };
+            let strip = packing.strip(cols).bytes;
             let mut bytes = vec![0; 2 * strip];
-            encode(Encoding::NmVi, order, pattern, &trits, cols, &mut bytes).unwrap();
+            packing.encode(&trits, cols, &mut bytes).unwrap();
             // Half of the changes swap a nibble for a legal one, so that rules about several nibbles are reached.
             for _ in 0..round / patterns.len() % 3 {
                 let at = below(bytes.len());

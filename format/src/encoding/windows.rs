@@ -56,19 +56,22 @@ const fn placed() -> [u16; 256] {
     table
 }
 
-/// Places the non-zeros of one row in windows, given as bytes of `t2`. A block with more than M−2 of them is an error: nothing is ever left out.
-/// `scratch` is reused between calls.
-pub(super) fn place_row(trits: &[i8], pattern: Pattern, out: &mut [u8], scratch: &mut Vec<u8>) -> Result<(), Illegal> {
-    scratch.resize(t2::row_bytes(trits.len()), 0);
-    t2::encode_row(trits, scratch);
+/// Places the non-zeros of one row in windows. A block with more than M−2 of them is an error: nothing is ever left out. `scratch` is reused between
+/// calls.
+pub(super) fn place_row(trits: &[i8], pattern: Pattern, out: &mut [i8], scratch: &mut Vec<u8>) -> Result<(), Illegal> {
+    let packed = t2::row_bytes(trits.len());
+    scratch.resize(packed + out.len() / 4, 0);
+    let (packed, placed) = scratch.split_at_mut(packed);
+    t2::encode_row(trits, packed);
     let illegal = match pattern.windows() {
-        Some(2) => place::<2>(scratch, out),
-        Some(3) => place::<3>(scratch, out),
-        Some(4) => place::<4>(scratch, out),
-        Some(5) => place::<5>(scratch, out),
-        Some(6) => place::<6>(scratch, out),
-        _ => place::<7>(scratch, out),
+        Some(2) => place::<2>(packed, placed),
+        Some(3) => place::<3>(packed, placed),
+        Some(4) => place::<4>(packed, placed),
+        Some(5) => place::<5>(packed, placed),
+        Some(6) => place::<6>(packed, placed),
+        _ => place::<7>(packed, placed),
     };
+    t2::decode_row(placed, out);
     illegal.map_or(Ok(()), |(block, column)| Err(Illegal { row: 0, col: block * pattern.m() + column }))
 }
 

@@ -1,7 +1,7 @@
 //! What every test needs: all layouts of trits, and trits to put in them.
 
-use sbnc_format::encoding::{self, Illegal, Offence};
-use sbnc_format::{Encoding, Order, Pattern};
+use sbnc_format::encoding::{Illegal, Offence};
+use sbnc_format::{Encoding, Order, Packing, Pattern};
 
 /// An encoding with an order and a pattern that it allows.
 #[derive(Clone, Copy, Debug)]
@@ -37,26 +37,30 @@ impl Layout {
         cols.next_multiple_of(self.pattern.m().max(1))
     }
 
+    pub(crate) fn packing(&self) -> Packing {
+        Packing { encoding: self.encoding, order: self.order, pattern: self.pattern }
+    }
+
     pub(crate) fn bytes(&self, rows: usize, cols: usize) -> usize {
-        let bytes = encoding::data_bytes(self.encoding, self.order, rows as u64, cols as u64, self.pattern);
+        let bytes = self.packing().data_bytes(rows as u64, cols as u64);
         usize::try_from(bytes.unwrap()).unwrap()
     }
 
     pub(crate) fn encode(&self, trits: &[i8], cols: usize) -> Result<Vec<u8>, Illegal> {
         // Bytes are not zero before: an encoder writes all of them.
         let mut bytes = vec![0xA7; self.bytes(trits.len() / cols, cols)];
-        encoding::encode(self.encoding, self.order, self.pattern, trits, cols, &mut bytes)?;
+        self.packing().encode(trits, cols, &mut bytes)?;
         Ok(bytes)
     }
 
     pub(crate) fn decode(&self, bytes: &[u8], rows: usize, cols: usize) -> Vec<i8> {
         let mut trits = vec![99; rows * cols];
-        encoding::decode(self.encoding, self.order, self.pattern, bytes, cols, &mut trits);
+        self.packing().decode(bytes, cols, &mut trits);
         trits
     }
 
     pub(crate) fn validate(&self, bytes: &[u8], rows: usize, cols: usize) -> Result<(), Offence> {
-        encoding::validate(self.encoding, self.order, self.pattern, bytes, rows, cols)
+        self.packing().validate(bytes, rows, cols)
     }
 }
 

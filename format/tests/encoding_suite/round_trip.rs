@@ -1,7 +1,6 @@
 //! Trits come back from every layout, whatever the shape, and what was written is valid.
 
 use proptest::prelude::*;
-use sbnc_format::encoding;
 
 use super::layout::{Layout, Numbers};
 
@@ -38,7 +37,7 @@ fn strips_are_independent() {
         let (rows, cols) = (45, layout.cols_from(150));
         let trits = Numbers(3).trits(rows, cols, layout.pattern);
         let bytes = layout.encode(&trits, cols).unwrap();
-        let strip = encoding::strip(layout.encoding, layout.order, cols, layout.pattern);
+        let strip = layout.packing().strip(cols);
         for (trits, bytes) in trits.chunks(strip.rows * cols).zip(bytes.chunks(strip.bytes)) {
             assert_eq!(layout.encode(trits, cols).unwrap(), bytes, "{layout:?}");
             assert_eq!(layout.decode(bytes, trits.len() / cols, cols), trits, "{layout:?}");

@@ -12,10 +12,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use sbnc_format::encoding::{self, ContentHasher};
+use sbnc_format::encoding::ContentHasher;
 use sbnc_format::manifest::{Manifest, Model, Provenance, Real, Rope, RopeStyle, RopeValue, Source, Tokens};
 use sbnc_format::writer::{Carried, ContentDigest, TensorSpec, Writer};
-use sbnc_format::{Digest, Encoding, Order, Pattern, Role};
+use sbnc_format::{Digest, Encoding, Order, Packing, Pattern, Role};
 
 /// Numbers that look random and are the same in every run (SplitMix64).
 pub struct Random(pub u64);
@@ -93,9 +93,10 @@ impl Sample {
         pattern: Pattern,
     ) -> Self {
         let trits = random.trits(rows, cols, pattern);
-        let strip = encoding::strip(encoding, order, cols, pattern);
+        let packing = Packing { encoding, order, pattern };
+        let strip = packing.strip(cols);
         let mut data = vec![0; rows.div_ceil(strip.rows) * strip.bytes];
-        encoding::encode(encoding, order, pattern, &trits, cols, &mut data).unwrap();
+        packing.encode(&trits, cols, &mut data).unwrap();
         let scales = scales_of(rows);
         let mut hasher = ContentHasher::default();
         hasher.update(&trits);

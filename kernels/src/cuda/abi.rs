@@ -246,7 +246,7 @@ shared! {
     }
 
     /// A piece of work of prefill attention: up to 128 tokens of one sequence.
-    struct Tile {
+    struct AttentionTile {
         /// Its first token's row.
         token: u32 = "u32",
         /// Its tokens.
@@ -264,7 +264,7 @@ shared! {
         /// The layer's pool of pages, f16.
         cache: u64 = "const u16*",
         /// The work, the heaviest first.
-        tiles: u64 = "const Tile*",
+        tiles: u64 = "const AttentionTile*",
         /// Page numbers, [sequence][max_pages].
         pages: u64 = "const u32*",
         /// f16, [token][head][head_dim].

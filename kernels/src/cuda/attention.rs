@@ -10,7 +10,7 @@
 
 use bytemuck::Pod;
 
-use super::abi::{DecodeAttentionArgs, PrefillAttentionArgs, QuantiseArgs, RopeArgs, Tile};
+use super::abi::{AttentionTile, DecodeAttentionArgs, PrefillAttentionArgs, QuantiseArgs, RopeArgs};
 use super::buffer::Buffer;
 use super::dense::fits;
 use super::device::Device;
@@ -364,7 +364,7 @@ pub fn store<T: Element>(
 /// The work of prefill attention, cut into tiles.
 #[derive(Debug)]
 pub struct Tiles {
-    tiles: Buffer<Tile>,
+    tiles: Buffer<AttentionTile>,
     count: usize,
 }
 
@@ -389,10 +389,10 @@ impl Tiles {
 
     /// Cuts runs into tiles, in the order of the stream.
     pub fn set(&mut self, runs: &[Run], stream: &Stream) -> Result<()> {
-        let mut tiles: Vec<Tile> = runs
+        let mut tiles: Vec<AttentionTile> = runs
             .iter()
             .flat_map(|run| {
-                (0..run.rows).step_by(TILE_ROWS).map(|row| Tile {
+                (0..run.rows).step_by(TILE_ROWS).map(|row| AttentionTile {
                     token: (run.row + row) as u32,
                     rows: (run.rows - row).min(TILE_ROWS) as u32,
                     sequence: run.sequence as u32,

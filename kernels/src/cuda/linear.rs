@@ -10,8 +10,7 @@
 
 use std::convert::Infallible;
 
-use sbnc_format::encoding::{self, decode_batches};
-use sbnc_format::{Encoding, Order, Pattern, Validated};
+use sbnc_format::{Encoding, Order, Packing, Pattern, Validated};
 
 use super::abi::{LinearArgs, RepackArgs};
 use super::buffer::Buffer;
@@ -151,9 +150,9 @@ impl Linear {
     }
 
     /// Whether layers that read the same inputs can be [joined](Self::join).
-    pub fn can_join(parts: &[Self]) -> bool {
+    pub fn can_join(parts: &[&Self]) -> bool {
         let Some((last, others)) = parts.split_last() else { return false };
-        let like_last = |p: &Self| {
+        let like_last = |p: &&Self| {
             let same =
                 (p.shape.cols, p.shape.sparse, p.windows()) == (last.shape.cols, last.shape.sparse, last.windows());
             same && p.shape.rows.is_multiple_of(16)
@@ -163,7 +162,7 @@ impl Linear {
 
     /// One layer with the outputs of all parts, one after another. One launch then does the work of several.
     pub fn join(stream: &Stream, parts: Vec<Self>) -> Result<Self> {
-        if !Self::can_join(&parts) {
+        if !Self::can_join(&parts.iter().collect::<Vec<_>>()) {
             return Err(DeviceError::Misuse("layers of different columns or patterns cannot be joined".to_owned()));
         }
         let device = stream.device().clone();
@@ -321,16 +320,16 @@ fn repacked(device: &Device, data: &[u8], rows: usize, cols: usize) -> Result<Bu
 /// The data of a tensor in another encoding of the same trits.
 fn encoded(tensor: &Validated<'_>, to: Encoding, order: Order) -> Vec<u8> {
     let (rows, cols) = tensor.matrix();
-    let (from, pattern) = (tensor.encoding(), tensor.pattern());
-    let strip = encoding::strip(to, order, cols, pattern);
+    let packing = Packing { encoding: to, order, pattern: tensor.pattern() };
+    let strip = packing.strip(cols);
     let mut out = vec![0; rows.div_ceil(strip.rows) * strip.bytes];
     let mut trits = Vec::with_capacity(rows * cols);
-    let Ok(()) = decode_batches(from, tensor.order(), pattern, tensor.data(), (rows, cols), |_, piece| {
+    let Ok(()) = tensor.packing().decode_batches(tensor.data(), (rows, cols), |_, piece| {
         trits.extend_from_slice(piece);
         Ok::<_, Infallible>(())
     });
     // A checked tensor has no group that the other encoding could not hold.
-    let whole = encoding::encode(to, order, pattern, &trits, cols, &mut out);
+    let whole = packing.encode(&trits, cols, &mut out);
     debug_assert!(whole.is_ok());
     out
 }

@@ -46,5 +46,5 @@ pub use error::{DeviceError, Result};
 pub use launch::{Event, Graph, Stream};
 pub use linear::{Activations, DECODE_TOKENS, Epilogue, Linear, Output};
 pub use plan::Choice;
-pub use quantise::{Activation, Columns, Norm, Order, Quantised, Source, normalise, quantise};
+pub use quantise::{Activation, Columns, Norm, Order, Quantised, Source, normalise, normalise_some, quantise};
 pub use sample::{Chooser, Sampling};

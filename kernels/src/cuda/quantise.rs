@@ -57,7 +57,7 @@ pub enum Activation {
     Silu,
     /// The square of the positive part.
     Relu2,
-    /// x · Φ(x).
+    /// x · Φ(x), by the tanh approximation.
     Gelu,
 }
 
@@ -148,23 +148,31 @@ pub fn quantise(
     launch(stream, source, (tokens, cols), norm, args)
 }
 
-/// Normalises rows of `x`, those named by `rows` where it is there, without quantising them.
+/// Normalises rows without quantising them.
 pub fn normalise(
     stream: &Stream,
+    source: &Source<'_>,
+    (tokens, cols): (usize, usize),
+    norm: Option<Norm<'_>>,
+    out: &mut Buffer<f32>,
+) -> Result<()> {
+    fits("normalised rows", out.len(), tokens * cols)?;
+    launch(stream, source, (tokens, cols), norm, QuantiseArgs { plain: out.address(), ..QuantiseArgs::default() })
+}
+
+/// Normalises the rows of `x` that `rows` names, all of which are below `among`: what is in that buffer is its maker's business.
+pub fn normalise_some(
+    stream: &Stream,
     x: Columns<'_, f32>,
-    rows: Option<(&Buffer<u32>, usize)>,
+    (rows, among): (&Buffer<u32>, usize),
     (tokens, cols): (usize, usize),
     norm: Norm<'_>,
     out: &mut Buffer<f32>,
 ) -> Result<()> {
     fits("normalised rows", out.len(), tokens * cols)?;
-    let mut args = QuantiseArgs { plain: out.address(), ..QuantiseArgs::default() };
-    if let Some((rows, among)) = rows {
-        // Which rows is decided on the GPU; that they are among these is what the caller promises by naming their number.
-        x.address("rows to choose from", among, cols)?;
-        fits("chosen rows", rows.len(), tokens)?;
-        args.rows = rows.address();
-    }
+    x.address("rows to choose from", among, cols)?;
+    fits("chosen rows", rows.len(), tokens)?;
+    let args = QuantiseArgs { plain: out.address(), rows: rows.address(), ..QuantiseArgs::default() };
     launch(stream, &Source::F32(x), (tokens, cols), Some(norm), args)
 }
 

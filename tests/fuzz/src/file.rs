@@ -1,6 +1,5 @@
 //! Using a file in every way that the crate offers.
 
-use sbnc_format::encoding::decode_batches;
 use sbnc_format::packed::Packed;
 use sbnc_format::{Depth, Layout, Sbnc};
 
@@ -25,14 +24,14 @@ pub fn exercise(bytes: &[u8]) {
         let verified = view.verify();
         assert!(verified.is_err() || view.validate().is_ok(), "what verifies is valid");
         assert!(verified.is_err() || file.require_decodable().is_ok(), "what cannot be decoded does not verify");
-        let Layout::Known { encoding, order, pattern } = tensor.layout else { continue };
-        if !encoding.is_ternary() {
+        let Layout::Known(packing) = tensor.layout else { continue };
+        if !packing.encoding.is_ternary() {
             continue;
         }
         let (rows, cols) = tensor.matrix();
         let mut elements = 0;
         let done: Result<(), ()> =
-            decode_batches(encoding, order, pattern, view.data(), (rows as usize, cols as usize), |_, trits| {
+            packing.decode_batches(view.data(), (rows as usize, cols as usize), |_, trits| {
                 assert!(trits.iter().all(|t| (-1..=1).contains(t)), "decoding stays in range, whatever the bytes");
                 elements += trits.len() as u64;
                 Ok(())

@@ -1,8 +1,8 @@
 //! The promises of an encoding, checked on one matrix of arbitrary shape and bytes.
 
 use arbitrary::{Result, Unstructured};
-use sbnc_format::encoding::{check_pattern, decode, encode, strip, validate};
-use sbnc_format::{Encoding, Order, Pattern};
+use sbnc_format::encoding::check_pattern;
+use sbnc_format::{Encoding, Order, Packing, Pattern};
 
 /// Shapes up to here: several strips and tiles each way.
 const MAX_ROWS: usize = 50;
@@ -15,7 +15,8 @@ pub fn check(encoding: Encoding, order: Order, patterns: &[Pattern], input: &[u8
     let rows = u.int_in_range(1..=MAX_ROWS)?;
     let groups = if pattern.is_dense() { MAX_COLS } else { MAX_COLS / pattern.m() };
     let cols = u.int_in_range(1..=groups)? * pattern.m().max(1);
-    let strip = strip(encoding, order, cols, pattern);
+    let packing = Packing { encoding, order, pattern };
+    let strip = packing.strip(cols);
     let mut bytes = vec![0; rows.div_ceil(strip.rows) * strip.bytes];
 
     let mut edits = Vec::new();
@@ -25,10 +26,10 @@ pub fn check(encoding: Encoding, order: Order, patterns: &[Pattern], input: &[u8
             edits.push((u.choose_index(bytes.len())?, u.arbitrary::<u8>()?));
         }
         let trits = trits(&mut u, rows, cols, pattern);
-        encode(encoding, order, pattern, &trits, cols, &mut bytes).expect("trits that keep the pattern can be encoded");
-        assert_eq!(validate(encoding, order, pattern, &bytes, rows, cols), Ok(()));
+        packing.encode(&trits, cols, &mut bytes).expect("trits that keep the pattern can be encoded");
+        assert_eq!(packing.validate(&bytes, rows, cols), Ok(()));
         let mut decoded = vec![9; rows * cols];
-        decode(encoding, order, pattern, &bytes, cols, &mut decoded);
+        packing.decode(&bytes, cols, &mut decoded);
         assert_eq!(decoded, trits);
     } else {
         let given = u.bytes(u.len().min(bytes.len()))?;
@@ -39,14 +40,14 @@ pub fn check(encoding: Encoding, order: Order, patterns: &[Pattern], input: &[u8
     }
 
     let mut decoded = vec![9; rows * cols];
-    decode(encoding, order, pattern, &bytes, cols, &mut decoded);
+    packing.decode(&bytes, cols, &mut decoded);
     assert!(decoded.iter().all(|t| (-1..=1).contains(t)));
-    let verdict = validate(encoding, order, pattern, &bytes, rows, cols);
+    let verdict = packing.validate(&bytes, rows, cols);
     if let Err(offence) = &verdict {
         assert!(offence.row < rows.next_multiple_of(16) && (80..=90).contains(&offence.rule));
     }
     let mut again = vec![0; bytes.len()];
-    let encoded = encode(encoding, order, pattern, &decoded, cols, &mut again);
+    let encoded = packing.encode(&decoded, cols, &mut again);
     // Of t2 and t5 the pattern is a promise that is checked elsewhere; the other encodings hold no more than it allows.
     let keeps = !encoding_enforces(encoding) || check_pattern(&decoded, cols, pattern).is_ok();
     assert_eq!(verdict.is_ok(), encoded.is_ok() && again == bytes && keeps, "{verdict:?} {encoded:?}");

@@ -218,7 +218,7 @@ struct DecodeAttentionArgs {
 static_assert(sizeof(DecodeAttentionArgs) == 144, "differs from the host");
 
 // A piece of work of prefill attention: up to 128 tokens of one sequence.
-struct Tile {
+struct AttentionTile {
     // Its first token's row.
     u32 token;
     // Its tokens.
@@ -228,7 +228,7 @@ struct Tile {
     // Its first token's position.
     u32 position;
 };
-static_assert(sizeof(Tile) == 16, "differs from the host");
+static_assert(sizeof(AttentionTile) == 16, "differs from the host");
 
 // What attention of many tokens takes.
 struct PrefillAttentionArgs {
@@ -237,7 +237,7 @@ struct PrefillAttentionArgs {
     // The layer's pool of pages, f16.
     const u16* cache;
     // The work, the heaviest first.
-    const Tile* tiles;
+    const AttentionTile* tiles;
     // Page numbers, [sequence][max_pages].
     const u32* pages;
     // f16, [token][head][head_dim].

@@ -21,7 +21,7 @@ template <u32 DIM> INLINE void attend(const PrefillAttentionArgs& p) {
     let_next_start();
     wait_for_previous();
     const u32 head = blockIdx.x, kv = head / (p.heads / p.kv_heads);
-    const Tile tile = p.tiles[blockIdx.y];
+    const AttentionTile tile = p.tiles[blockIdx.y];
     const u32* pages = p.pages + tile.sequence * p.max_pages;
     const u32 last = tile.position + tile.rows - 1;
     const u32 first_page = p.window && tile.position + 1 > p.window ? (tile.position + 1 - p.window) / PAGE : 0, end = last / PAGE + 1;

@@ -38,7 +38,7 @@ template <class T> struct Gated {
             } else if (p.activation == 0) {
                 a = g / (1.0f + expf(-g));
             } else {
-                a = 0.5f * g * (1.0f + erff(g * 0.70710678f));
+                a = 0.5f * g * (1.0f + tanhf(0.7978845608f * (g + 0.044715f * g * g * g)));
             }
             v[i] = a * u[i];
         }

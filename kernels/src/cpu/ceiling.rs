@@ -1,0 +1,91 @@
+//! What this machine's memory gives: the ceiling beside which the speed of a decode step is measured.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Cpu;
+
+/// Bytes of a task.
+const TASK: usize = 256 << 10;
+/// Streams of a task, which keep more requests under way than one does.
+const STREAMS: usize = 8;
+/// Bytes that are added up at a time.
+const STEP: usize = 64;
+/// How far ahead of its use a line is fetched.
+const AHEAD: usize = 2048;
+
+impl Cpu {
+    /// Reads all bytes as fast as all threads of the pool can, doing nothing but adding them up as words; a rest below 8 bytes is left out.
+    ///
+    /// ```
+    /// use sbnc_kernels::cpu::{Cpu, Platform};
+    ///
+    /// let cpu = Cpu::new(Platform::detect(), 2)?;
+    /// let bytes = vec![1u8; 1 << 20];
+    /// assert_eq!(cpu.read(&bytes), 0x0101_0101_0101_0101u64.wrapping_mul(1 << 17));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn read(&self, bytes: &[u8]) -> u64 {
+        let sum = AtomicU64::new(0);
+        self.pool.run(bytes.len().div_ceil(TASK), &|task| {
+            let bytes = &bytes[task * TASK..bytes.len().min((task + 1) * TASK)];
+            sum.fetch_add(self.read_task(bytes), Ordering::Relaxed);
+        });
+        sum.into_inner()
+    }
+
+    fn read_task(&self, bytes: &[u8]) -> u64 {
+        #[cfg(target_arch = "x86_64")]
+        match self.platform.isa() {
+            super::Isa::Avx512 | super::Isa::Amx => {
+                #[target_feature(enable = "avx512f")]
+                fn wide(bytes: &[u8]) -> u64 {
+                    add_up(bytes)
+                }
+                // SAFETY: the platform is the proof that the processor has these instructions.
+                return unsafe { wide(bytes) };
+            }
+            super::Isa::Avx2 => {
+                #[target_feature(enable = "avx2")]
+                fn wide(bytes: &[u8]) -> u64 {
+                    add_up(bytes)
+                }
+                // SAFETY: the platform is the proof that the processor has these instructions.
+                return unsafe { wide(bytes) };
+            }
+            _ => {}
+        }
+        add_up(bytes)
+    }
+}
+
+#[inline(always)]
+fn add_up(bytes: &[u8]) -> u64 {
+    let each = bytes.len() / STREAMS / STEP * STEP;
+    let (streams, rest) = bytes.split_at(each * STREAMS);
+    let mut lanes = [[0u64; STEP / 8]; STREAMS];
+    for i in 0..each / STEP {
+        for (s, lanes) in lanes.iter_mut().enumerate() {
+            let stream = &streams[s * each + i * STEP..];
+            fetch(stream);
+            for (lane, word) in lanes.iter_mut().zip(stream[..STEP].as_chunks::<8>().0) {
+                *lane = lane.wrapping_add(u64::from_le_bytes(*word));
+            }
+        }
+    }
+    let words_of_rest = rest.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+    lanes.into_iter().flatten().chain(words_of_rest).fold(0, u64::wrapping_add)
+}
+
+/// Begins to fetch what comes a while after the beginning of `bytes`.
+#[inline(always)]
+fn fetch(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let ahead = bytes.as_ptr().wrapping_add(AHEAD).cast();
+        // SAFETY: a prefetch of whatever address changes nothing but caches.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (bytes, AHEAD);
+}

@@ -1,0 +1,216 @@
+//! Which instructions multiply: one `match` for each step of a task.
+
+use std::ops::Range;
+
+use super::finish::Rows;
+use super::rows;
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::x86_64::{amx, avx2, avx512};
+use crate::cpu::{Activations, Isa, Matrix, Platform};
+
+/// Rows of a panel.
+pub(crate) const PANEL: usize = 16;
+
+/// Four columns of the rows of a panel, trit + 1.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Line(pub(crate) [u8; 64]);
+
+/// Sums of the rows of a panel for one token.
+#[derive(Clone, Copy, Default)]
+#[repr(C, align(64))]
+pub(crate) struct SumLine(pub(crate) [i32; PANEL]);
+
+impl Default for Line {
+    fn default() -> Self {
+        Self([0; 64])
+    }
+}
+
+/// Some tokens and columns of the activations. Columns are whole blocks: beyond the last they are zero.
+pub(crate) struct Slab<'a> {
+    pub(crate) x: &'a Activations,
+    pub(crate) tokens: Range<usize>,
+    pub(crate) cols: Range<usize>,
+}
+
+impl<'a> Slab<'a> {
+    /// Tokens in the slab.
+    pub(crate) fn tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The columns of token `token` of the slab.
+    pub(crate) fn row(&self, token: usize) -> &'a [i8] {
+        let start = (self.tokens.start + token) * self.x.stride;
+        &self.x.values[start + self.cols.start..start + self.cols.end]
+    }
+}
+
+/// A way to multiply that this processor has: the value is the proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel(Way);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Pairs of products in 16 bits.
+    Avx2,
+    /// [`Way::Avx2`] with the dot products of AVX-VNNI.
+    AvxVnni,
+    Avx512,
+    Amx,
+}
+
+impl Kernel {
+    /// The one for a platform, if there is one.
+    pub fn of(platform: Platform) -> Option<Self> {
+        match platform.isa() {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 if is_x86_feature_detected!("avxvnni") => Some(Self(Way::AvxVnni)),
+            Isa::Avx2 => Some(Self(Way::Avx2)),
+            Isa::Avx512 => Some(Self(Way::Avx512)),
+            Isa::Amx => Some(Self(Way::Amx)),
+            Isa::Portable | Isa::Neon => None,
+        }
+    }
+
+    /// All that this processor has, the slowest first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        let plain = Platform::new(Isa::Avx2).ok().map(|_| Self(Way::Avx2));
+        let best = Platform::available().filter_map(Self::of).filter(move |&kernel| Some(kernel) != plain);
+        plain.into_iter().chain(best)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Way::Avx2 => "avx2",
+            Way::AvxVnni => "avx-vnni",
+            Way::Avx512 => "avx512",
+            Way::Amx => "amx",
+        }
+    }
+
+    /// Columns of a block at most.
+    pub(super) fn block(self) -> usize {
+        match self.0 {
+            Way::Avx2 | Way::AvxVnni => 1024,
+            Way::Avx512 => 576,
+            Way::Amx => 1024,
+        }
+    }
+
+    /// Tokens that are multiplied at a time.
+    pub(super) fn token_step(self) -> usize {
+        match self.0 {
+            Way::Avx2 | Way::AvxVnni | Way::Avx512 => 6,
+            Way::Amx => 32,
+        }
+    }
+
+    /// The least rows of a task, and the most.
+    pub(super) fn row_steps(self) -> (usize, usize) {
+        match self.0 {
+            Way::Avx2 | Way::AvxVnni => (16, 64),
+            Way::Avx512 => (64, 64),
+            Way::Amx => (32, 128),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Kernel {
+    /// `Σ x` of the tokens from `first` on.
+    pub(super) fn totals(self, x: &Activations, first: usize, totals: &mut [i32]) {
+        for (i, total) in totals.iter_mut().enumerate() {
+            let row = &x.values[(first + i) * x.stride..][..x.cols.next_multiple_of(64)];
+            *total = match self.0 {
+                // SAFETY: the value proves that the processor has the instructions.
+                Way::Avx2 | Way::AvxVnni => unsafe { avx2::gemm::total(row) },
+                // SAFETY: as above.
+                Way::Avx512 | Way::Amx => unsafe { avx512::gemm::total(row) },
+            };
+        }
+    }
+
+    /// Rows of a matrix with two bits a trit, `stride` bytes apart. What is beyond the last column is arbitrary.
+    pub(super) fn rows(
+        self,
+        weight: &Matrix<'_>,
+        range: Range<usize>,
+        out: &mut [u8],
+        stride: usize,
+        windows: &mut Vec<u8>,
+    ) {
+        match self.0 {
+            Way::Avx2 | Way::AvxVnni => rows::unpack(weight, range, out, stride, windows),
+            // SAFETY: the value proves that the processor has the instructions.
+            Way::Avx512 | Way::Amx => unsafe { avx512::rows::unpack(weight, range, out, stride, windows) },
+        }
+    }
+
+    /// Lines of a panel from 16 rows with two bits a trit, from byte `first` of each on.
+    pub(super) fn panel(self, rows: &[u8], stride: usize, first: usize, lines: &mut [Line]) {
+        match self.0 {
+            // SAFETY: the value proves that the processor has the instructions.
+            Way::Avx2 | Way::AvxVnni => unsafe { avx2::panel::panel(rows, stride, first, lines) },
+            // SAFETY: as above.
+            Way::Avx512 | Way::Amx => unsafe { avx512::panel::panel(rows, stride, first, lines) },
+        }
+    }
+
+    /// Multiplies panels with a slab; `sums` are added to (`add`) or written.
+    pub(super) fn multiply(self, lines: &[Line], slab: &Slab<'_>, sums: &mut [SumLine], add: bool) {
+        match self.0 {
+            // SAFETY: the value proves that the processor has the instructions.
+            Way::Avx2 => unsafe { avx2::gemm::multiply(lines, slab, sums, add) },
+            // SAFETY: as above.
+            Way::AvxVnni => unsafe { avx2::vnni::multiply(lines, slab, sums, add) },
+            // SAFETY: as above.
+            Way::Avx512 => unsafe { avx512::gemm::multiply(lines, slab, sums, add) },
+            // SAFETY: as above.
+            Way::Amx => unsafe { amx::gemm::multiply(lines, slab, sums, add) },
+        }
+    }
+
+    /// Outputs of a token.
+    pub(super) fn finish(
+        self,
+        rows: &Rows<'_>,
+        sums: &[SumLine],
+        token: (usize, usize),
+        total: i32,
+        scale: f32,
+        out: &mut [f32],
+    ) {
+        match self.0 {
+            // SAFETY: the value proves that the processor has the instructions.
+            Way::Avx2 | Way::AvxVnni => unsafe { avx2::gemm::finish(rows, sums, token, total, scale, out) },
+            // SAFETY: as above.
+            Way::Avx512 | Way::Amx => unsafe { avx512::gemm::finish(rows, sums, token, total, scale, out) },
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl Kernel {
+    pub(super) fn totals(self, _: &Activations, _: usize, _: &mut [i32]) {
+        unreachable!("no kernel is available")
+    }
+
+    pub(super) fn rows(self, _: &Matrix<'_>, _: Range<usize>, _: &mut [u8], _: usize, _: &mut Vec<u8>) {
+        unreachable!("no kernel is available")
+    }
+
+    pub(super) fn panel(self, _: &[u8], _: usize, _: usize, _: &mut [Line]) {
+        unreachable!("no kernel is available")
+    }
+
+    pub(super) fn multiply(self, _: &[Line], _: &Slab<'_>, _: &mut [SumLine], _: bool) {
+        unreachable!("no kernel is available")
+    }
+
+    pub(super) fn finish(self, _: &Rows<'_>, _: &[SumLine], _: (usize, usize), _: i32, _: f32, _: &mut [f32]) {
+        unreachable!("no kernel is available")
+    }
+}

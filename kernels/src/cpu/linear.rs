@@ -1,0 +1,80 @@
+//! Ternary linear layers: which kernel computes what.
+
+use super::activations::Activations;
+use super::gemv::{self, Deal, Kernel};
+use super::matrix::Matrix;
+use super::platform::Platform;
+use super::{Cpu, gemm, portable};
+
+/// Most columns that the fast kernels take: their sums of scaled products stay within 32 bits.
+const MOST_COLS: usize = 1 << 20;
+
+/// A linear layer of a call: `out[token · stride + offset + row] = weight · x + bias`.
+#[derive(Clone, Copy, Debug)]
+pub struct Linear<'a> {
+    /// The weights.
+    pub weight: Matrix<'a>,
+    /// One value for each row, added after scaling.
+    pub bias: Option<&'a [f32]>,
+    /// Where its first row goes within a token's outputs.
+    pub offset: usize,
+}
+
+/// Outputs of some linear layers that share their inputs, such as q, k and v: rows of `stride` values, one for each token.
+#[derive(Debug)]
+pub struct Output<'a> {
+    /// The rows.
+    pub values: &'a mut [f32],
+    /// Distance between the rows of two tokens.
+    pub stride: usize,
+}
+
+impl Cpu {
+    /// Computes some linear layers of the same inputs. Panics where shapes do not fit or outputs overlap.
+    pub fn linear(&self, layers: &[Linear<'_>], x: &Activations, out: &mut Output<'_>) {
+        for (i, layer) in layers.iter().enumerate() {
+            let (rows, end) = (layer.weight.rows, layer.offset + layer.weight.rows);
+            assert_eq!(layer.weight.cols, x.cols(), "as many inputs as the matrix has columns");
+            assert!(layer.bias.is_none_or(|bias| bias.len() == rows), "one bias for each row");
+            assert!(end <= out.stride && x.tokens() * out.stride <= out.values.len(), "room for outputs");
+            let is_apart = |other: &Linear<'_>| other.offset >= end || other.offset + other.weight.rows <= layer.offset;
+            assert!(layers[..i].iter().all(is_apart), "outputs that do not overlap");
+        }
+        if x.tokens() >= gemm::MIN_TOKENS
+            && let Some(kernel) = gemm::Kernel::of(self.platform)
+        {
+            return gemm::linear(&self.pool, kernel, layers, x, out);
+        }
+        match few_tokens(self.platform).filter(|_| x.cols() <= MOST_COLS) {
+            Some(kernel) => gemv::linear((&self.pool, &self.scratch), kernel, layers, x, out),
+            None => layers.iter().for_each(|layer| plain(layer, x, out)),
+        }
+    }
+}
+
+/// The kernel for a few tokens, if the platform has one.
+fn few_tokens(platform: Platform) -> Option<(Kernel, Deal)> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use super::x86_64::avx512;
+        avx512::kernel(platform).zip(avx512::deal(platform))
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = platform;
+        None
+    }
+}
+
+/// The oracle's way.
+fn plain(layer: &Linear<'_>, x: &Activations, out: &mut Output<'_>) {
+    let rows = layer.weight.rows;
+    let sums = portable::sums(&layer.weight, x);
+    for (token, sums) in sums.chunks_exact(rows).enumerate() {
+        let out = &mut out.values[token * out.stride + layer.offset..][..rows];
+        for (row, (out, &sum)) in out.iter_mut().zip(sums).enumerate() {
+            let bias = layer.bias.map_or(0.0, |bias| bias[row]);
+            *out = portable::output(sum, layer.weight.scales[row], x.scale(token)) + bias;
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Matrices that are not ternary: embeddings and output heads.
+//!
+//! One token or few: rows of the matrix stream from memory once, four at a time, widened in registers. Many tokens: a panel of the matrix is widened once, into the
+//! second-level cache, and multiplied with all tokens in tiles of registers.
+#![allow(clippy::needless_range_loop, reason = "loops over registers are unrolled; iterators hide that")]
+
+use half::slice::HalfBitsSliceExt;
+use half::{bf16, f16};
+
+use super::scratch::{self, take};
+use crate::cpu::pool::Shares;
+use crate::cpu::simd::{Kernel, Simd, Stored};
+use crate::cpu::{Cpu, Dense};
+
+/// Rows of a task where tokens are few.
+const ROWS: usize = 64;
+
+/// Tokens that are still few.
+const FEW: usize = 8;
+
+/// Rows of a panel.
+const PANEL_ROWS: usize = 64;
+
+/// Columns of a panel: four of its rows and the same columns of some tokens fit the first-level cache.
+const PANEL_COLS: usize = 1024;
+
+/// Rows of a tile.
+const TALL: usize = 4;
+
+impl Cpu {
+    /// `out[token · rows + row] = weight · x`, with `cols` values a row of `x` and of the matrix. Panics where the shapes do not fit.
+    pub fn dense(&self, weight: &Dense<'_>, cols: usize, x: &[f32], out: &mut [f32]) {
+        assert!(cols > 0 && weight.len().is_multiple_of(cols) && x.len().is_multiple_of(cols), "rows of {cols} values");
+        let (rows, tokens) = (weight.len() / cols, x.len() / cols);
+        assert_eq!(out.len(), rows * tokens, "an output for each row and token");
+        match weight {
+            Dense::F32(values) => self.dense_stored(values, None, cols, x, out),
+            Dense::F16(values) => self.dense_stored::<f16>(values.reinterpret_cast(), None, cols, x, out),
+            Dense::Bf16(values) => self.dense_stored::<bf16>(values.reinterpret_cast(), None, cols, x, out),
+            Dense::I8(values, scales) => {
+                assert_eq!(scales.len(), rows, "a scale for each row");
+                self.dense_stored(values, Some(scales), cols, x, out);
+            }
+        }
+    }
+
+    fn dense_stored<T: Stored>(&self, weight: &[T], scales: Option<&[f32]>, cols: usize, x: &[f32], out: &mut [f32]) {
+        let (rows, few) = (weight.len() / cols, x.len() / cols <= FEW);
+        let rows_of_task = if few { ROWS } else { PANEL_ROWS };
+        let out = Shares::new(out);
+        self.pool.run(rows.div_ceil(rows_of_task), &|task| {
+            let first = task * rows_of_task;
+            let end = rows.min(first + rows_of_task);
+            let block = Block {
+                weight: &weight[first * cols..end * cols],
+                ahead: &weight[first * cols..],
+                scales: scales.map(|scales| &scales[first..end]),
+                cols,
+                x,
+                out: Outputs { out: &out, rows, first },
+            };
+            if few {
+                return self.platform.dispatch(Stream(block));
+            }
+            let stride = cols.min(PANEL_COLS).next_multiple_of(16);
+            scratch::for_task(PANEL_ROWS * stride + 16, |memory| {
+                self.platform.dispatch(Panel { block, stride, memory })
+            });
+        });
+    }
+}
+
+/// Some rows of the matrix, for all tokens.
+struct Block<'a, T> {
+    weight: &'a [T],
+    /// These rows and all that follow.
+    ahead: &'a [T],
+    scales: Option<&'a [f32]>,
+    cols: usize,
+    x: &'a [f32],
+    out: Outputs<'a>,
+}
+
+/// Where the outputs of some rows go, from row `first` on. Only the task of these rows writes there.
+#[derive(Clone, Copy)]
+struct Outputs<'a> {
+    out: &'a Shares<'a, f32>,
+    rows: usize,
+    first: usize,
+}
+
+impl Outputs<'_> {
+    /// The outputs of `count` rows for a token.
+    #[inline(always)]
+    fn of(&mut self, token: usize, row: usize, count: usize) -> &mut [f32] {
+        // SAFETY: an `Outputs` is made for each task, whose rows no other task has; `&mut self` keeps two parts of one task from being alive together.
+        unsafe { self.out.range(token * self.rows + self.first + row, count) }
+    }
+}
+
+/// A kernel that reads the matrix once, for few tokens.
+struct Stream<'a, T>(Block<'a, T>);
+
+impl<T: Stored> Kernel for Stream<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<N>, const N: usize>(self, s: S) {
+        let Block { weight, ahead, scales, cols, x, mut out } = self.0;
+        let at_a_time = if S::MANY_REGISTERS { 4 } else { 2 };
+        for (i, rows) in weight.chunks(TALL * cols).enumerate() {
+            let count = rows.len() / cols;
+            // The next rows are asked for while these are in use.
+            let next = ahead[i * TALL * cols..].get(TALL * cols..).unwrap_or(&[]);
+            for (group, x) in x.chunks(at_a_time * cols).enumerate() {
+                let next = if group == 0 { next } else { &[] };
+                let tokens = x.len() / cols;
+                let mut sums = [[0.0; TALL]; 4];
+                let sums = &mut sums[..tokens];
+                match tokens {
+                    4 => dot::<4, T, S, N>(s, rows, x, cols, next, sums),
+                    3 => dot::<3, T, S, N>(s, rows, x, cols, next, sums),
+                    2 => dot::<2, T, S, N>(s, rows, x, cols, next, sums),
+                    _ => dot::<1, T, S, N>(s, rows, x, cols, next, sums),
+                }
+                for (token, sums) in sums.iter().enumerate() {
+                    let out = out.of(group * at_a_time + token, i * TALL, count);
+                    out.copy_from_slice(&sums[..count]);
+                    if let Some(scales) = scales {
+                        out.iter_mut().zip(&scales[i * TALL..]).for_each(|(out, scale)| *out *= scale);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Products of up to `TALL` rows with `Q` tokens; asks for the cache lines of `next` meanwhile.
+#[inline(always)]
+fn dot<const Q: usize, T: Stored, S: Simd<N>, const N: usize>(
+    s: S,
+    rows: &[T],
+    x: &[f32],
+    cols: usize,
+    next: &[T],
+    out: &mut [[f32; TALL]],
+) {
+    let (full, last) = (cols / N, rows.len() / cols - 1);
+    let mut w: [&[[T; N]]; TALL] = [&[]; TALL];
+    let mut w_tail: [&[T]; TALL] = [&[]; TALL];
+    for r in 0..TALL {
+        let (chunks, tail) = rows[last.min(r) * cols..][..cols].as_chunks::<N>();
+        (w[r], w_tail[r]) = (&chunks[..full], tail);
+    }
+    let mut v: [&[[f32; N]]; Q] = [&[]; Q];
+    let mut v_tail: [&[f32]; Q] = [&[]; Q];
+    for q in 0..Q {
+        let (chunks, tail) = x[q * cols..][..cols].as_chunks::<N>();
+        (v[q], v_tail[q]) = (&chunks[..full], tail);
+    }
+    let line = 64 / size_of::<T>();
+    let mut sums = [[s.splat(0.0); TALL]; Q];
+    for c in 0..full {
+        if (c * N).is_multiple_of(line) && !next.is_empty() {
+            for r in 0..TALL {
+                s.prefetch(next.as_ptr().wrapping_add(r * cols + c * N));
+            }
+        }
+        for r in 0..TALL {
+            let weight = T::widen(s, &w[r][c]);
+            for q in 0..Q {
+                sums[q][r] = s.mul_add(weight, s.load(&v[q][c]), sums[q][r]);
+            }
+        }
+    }
+    if full * N < cols {
+        for r in 0..TALL {
+            let weight = s.widen_tail(w_tail[r]);
+            for q in 0..Q {
+                sums[q][r] = s.mul_add(weight, s.widen_tail(v_tail[q]), sums[q][r]);
+            }
+        }
+    }
+    for q in 0..Q {
+        out[q] = s.sums(sums[q]);
+    }
+}
+
+/// A kernel that widens the rows once, for many tokens.
+struct Panel<'a, 'b, T> {
+    block: Block<'a, T>,
+    /// Distance between the rows of the panel.
+    stride: usize,
+    memory: &'b mut [f32],
+}
+
+impl<T: Stored> Kernel for Panel<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<N>, const N: usize>(self, s: S) {
+        let Self { block: Block { weight, ahead: _, scales, cols, x, mut out }, stride, mut memory } = self;
+        let panel = take(&mut memory, PANEL_ROWS * stride);
+        let rows = weight.len() / cols;
+        let at_a_time = if S::MANY_REGISTERS { 6 } else { 3 };
+        for first in (0..cols).step_by(PANEL_COLS) {
+            let width = PANEL_COLS.min(cols - first);
+            for (row, wide) in weight.chunks_exact(cols).zip(panel.chunks_exact_mut(stride)) {
+                widen_padded(s, &row[first..][..width], wide);
+            }
+            for token in (0..x.len() / cols).step_by(at_a_time) {
+                let x = &x[token * cols..];
+                let x = (&x[..x.len().min(at_a_time * cols)], cols, first..first + width);
+                for row in (0..rows).step_by(TALL) {
+                    let wide = &panel[row * stride..][..TALL * stride];
+                    let to = (&mut out, token, row, TALL.min(rows - row));
+                    match x.0.len() / cols {
+                        6 => tile::<6, S, N>(s, wide, x.clone(), to),
+                        5 => tile::<5, S, N>(s, wide, x.clone(), to),
+                        4 => tile::<4, S, N>(s, wide, x.clone(), to),
+                        3 => tile::<3, S, N>(s, wide, x.clone(), to),
+                        2 => tile::<2, S, N>(s, wide, x.clone(), to),
+                        _ => tile::<1, S, N>(s, wide, x.clone(), to),
+                    }
+                }
+            }
+        }
+        if let Some(scales) = scales {
+            for token in 0..x.len() / cols {
+                out.of(token, 0, rows).iter_mut().zip(scales).for_each(|(out, scale)| *out *= scale);
+            }
+        }
+    }
+}
+
+/// Widens values and pads them with zeros to a whole vector.
+#[inline(always)]
+fn widen_padded<T: Stored, S: Simd<N>, const N: usize>(s: S, from: &[T], to: &mut [f32]) {
+    let (from, tail) = from.as_chunks::<N>();
+    let to = to.as_chunks_mut::<N>().0;
+    for (from, to) in from.iter().zip(to.iter_mut()) {
+        s.store(T::widen(s, from), to);
+    }
+    if !tail.is_empty() {
+        s.store(s.widen_tail(tail), &mut to[from.len()]);
+    }
+}
+
+/// Adds the products of `TALL` rows of a panel with `Q` tokens to the outputs; the first columns set them.
+#[inline(always)]
+fn tile<const Q: usize, S: Simd<N>, const N: usize>(
+    s: S,
+    wide: &[f32],
+    (x, cols, range): (&[f32], usize, std::ops::Range<usize>),
+    (out, token, row, count): (&mut Outputs<'_>, usize, usize, usize),
+) {
+    let full = range.len() / N;
+    let stride = wide.len() / TALL;
+    let mut w: [&[[f32; N]]; TALL] = [&[]; TALL];
+    for r in 0..TALL {
+        w[r] = wide[r * stride..][..stride].as_chunks::<N>().0;
+    }
+    let mut v: [&[[f32; N]]; Q] = [&[]; Q];
+    let mut v_tail: [&[f32]; Q] = [&[]; Q];
+    for q in 0..Q {
+        let (chunks, tail) = x[q * cols..][range.clone()].as_chunks::<N>();
+        (v[q], v_tail[q]) = (&chunks[..full], tail);
+    }
+    let mut sums = [[s.splat(0.0); TALL]; Q];
+    let whole = w.map(|w| &w[..full]);
+    for c in 0..full {
+        let mut weights = [s.splat(0.0); TALL];
+        for r in 0..TALL {
+            weights[r] = s.load(&whole[r][c]);
+        }
+        for q in 0..Q {
+            let value = s.load(&v[q][c]);
+            for r in 0..TALL {
+                sums[q][r] = s.mul_add(weights[r], value, sums[q][r]);
+            }
+        }
+    }
+    if full * N < range.len() {
+        for q in 0..Q {
+            let value = s.widen_tail(v_tail[q]);
+            for r in 0..TALL {
+                sums[q][r] = s.mul_add(s.load(&w[r][full]), value, sums[q][r]);
+            }
+        }
+    }
+    for q in 0..Q {
+        let sums = s.sums(sums[q]);
+        let out = out.of(token + q, row, count);
+        if range.start == 0 {
+            out.copy_from_slice(&sums[..count]);
+        } else {
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+        }
+    }
+}

@@ -60,6 +60,29 @@ fn help_is_as_recorded() {
 }
 
 #[test]
+fn a_target_decides_how_trits_are_stored() {
+    let place = Place::with_model();
+    let choices = [
+        ("cpu", "2:4", "nm-6b", "rows"),
+        ("cpu", "6:8", "t5", "rows"),
+        ("cuda", "2:4", "nm-vi", "fragments"),
+        ("cuda", "6:8", "nm-vi", "windows"),
+        ("cuda", "none", "t2", "rows"),
+    ];
+    for (target, nm, encoding, order) in choices {
+        let said = place.ok(&format!("compile model -o t.sbnc --nm {nm} --target {target}"));
+        assert!(said.contains(&format!("for the target {target}")), "{said}");
+        let shown = place.run(&format!("inspect t.sbnc --tensor {LINEAR} --json")).expect_code(0).json();
+        assert_eq!((shown["encoding"].as_str(), shown["order"].as_str()), (Some(encoding), Some(order)), "{shown}");
+        // The file says what it was compiled for, so its source proves it.
+        place.ok("verify t.sbnc --against model");
+    }
+    place.ok("compile model -o t.sbnc --nm 2:4 --target cpu --encoding t2");
+    let shown = place.run(&format!("inspect t.sbnc --tensor {LINEAR} --json")).expect_code(0).json();
+    assert_eq!(shown["encoding"], "t2", "what is asked for comes first");
+}
+
+#[test]
 fn wrong_command_lines_exit_with_2() {
     let place = Place::with_model();
     let lines = [

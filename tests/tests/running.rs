@@ -391,28 +391,3 @@ fn doctor_tells_of_the_machine_and_of_files() {
     let forced = finish(place.command("doctor").env("SBNC_CPU", "abacus")).expect_code(8);
     assert!(forced.stdout.contains("abacus"), "{forced:?}");
 }
-
-#[test]
-fn examples_run() {
-    let place = Place::with_talker();
-    let model = place.path("t.sbnc").display().to_string();
-    let run = |name: &str, arguments: &[&str], input: &str| {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = std::process::Command::new(cargo);
-        command.args(["run", "--quiet", "-p", "sbnc-runtime", "--example", name, "--", &model]).args(arguments);
-        command.current_dir(sbnc_tests::workspace()).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{name}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    };
-    assert_eq!(run("embed", &["hello", "hello"], ""), "1.0000\n");
-    assert_eq!(run("score", &["hello the"], "").lines().count(), 3);
-    assert!(run("chat", &[], "hi\nand\n").lines().count() >= 2);
-    let text = run("sampling", &["hello"], "");
-    assert!(
-        text.starts_with("hello") && text.trim_end().chars().all(|c| c.is_alphabetic() || " <|>".contains(c)),
-        "{text:?}"
-    );
-}

@@ -40,12 +40,13 @@ impl Cpu {
             let is_apart = |other: &Linear<'_>| other.offset >= end || other.offset + other.weight.rows <= layer.offset;
             assert!(layers[..i].iter().all(is_apart), "outputs that do not overlap");
         }
-        if x.tokens() >= gemm::MIN_TOKENS
-            && let Some(kernel) = gemm::Kernel::of(self.platform)
+        let few = few_tokens(self.platform).filter(|_| x.cols() <= MOST_COLS);
+        if let Some(kernel) = gemm::Kernel::of(self.platform)
+            && (few.is_none() || x.tokens() >= kernel.pays_from())
         {
             return gemm::linear(&self.pool, kernel, layers, x, out);
         }
-        match few_tokens(self.platform).filter(|_| x.cols() <= MOST_COLS) {
+        match few {
             Some(kernel) => gemv::linear((&self.pool, &self.scratch), kernel, layers, x, out),
             None => layers.iter().for_each(|layer| plain(layer, x, out)),
         }

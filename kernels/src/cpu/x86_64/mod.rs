@@ -1,4 +1,4 @@
-//! Kernels for x86-64: the only place of the kernels for processors, beside the pool, where code is unsafe.
+//! Kernels for x86-64: the only place of the kernels for processors, beside the pool and what it shares out, where code is unsafe.
 
 pub(crate) mod amx;
 pub(crate) mod avx2;

@@ -28,6 +28,8 @@ pub enum Exit {
     Io = 6,
     /// The work does not fit the memory it was given.
     Memory = 7,
+    /// No such device, or it cannot be used.
+    Device = 8,
     /// The user stopped it.
     Interrupted = 130,
 }
@@ -90,6 +92,25 @@ impl From<WriteError> for Error {
             WriteError::Io { .. } => Exit::Io,
             WriteError::Format(e) => exit_of(e),
             WriteError::Misuse { .. } => Exit::Invalid,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<sbnc_runtime::Error> for Error {
+    fn from(error: sbnc_runtime::Error) -> Self {
+        use sbnc_runtime::Kind;
+        let exit = match error.kind() {
+            Kind::Usage => Exit::Usage,
+            Kind::Invalid => Exit::Invalid,
+            Kind::Integrity => Exit::Integrity,
+            Kind::Io => Exit::Io,
+            Kind::Budget => Exit::Memory,
+            Kind::Device => Exit::Device,
+            // What was computed before stays; there is nothing to say.
+            Kind::Interrupted => return Self::new(Exit::Interrupted, ""),
+            // Kinds that are newer than this command: the file may be good.
+            _ => Exit::Unsupported,
         };
         Self::new(exit, error.to_string())
     }

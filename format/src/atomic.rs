@@ -56,9 +56,14 @@ impl AtomicFile {
         self.file.set_len(bytes)
     }
 
-    /// The temporary file.
+    /// The temporary file, to be written from its start.
     pub fn file(&mut self) -> &mut File {
         &mut self.file
+    }
+
+    /// Writes all of `bytes` from `offset` on; any number of threads may.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        write_all_at(&self.file, bytes, offset)
     }
 
     /// Where the temporary file is, for a check of what was written.
@@ -117,6 +122,24 @@ fn folder_of(path: &Path) -> &Path {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = std::os::windows::fs::FileExt::seek_write(file, bytes, offset)?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[written..];
+        offset += written as u64;
+    }
+    Ok(())
 }
 
 #[cfg(unix)]

@@ -101,7 +101,8 @@ impl<B: AsRef<[u8]> + Sync> Sbnc<B> {
         self.check_cold_sections(&mut problems);
         problems.extend(self.check_gaps());
         let decodable = self.is_decodable();
-        for (view, outcome) in self.views().zip(self.check_blocks(decodable, progress)) {
+        let views: Vec<_> = self.views().collect();
+        for (view, outcome) in views.iter().zip(check_blocks(&views, decodable, progress)) {
             // What is damaged as it lies need not be decoded to know that it is.
             let decode = depth == Depth::Decoded && decodable;
             let outcome = outcome.and_then(|()| if decode { view.check_content() } else { Ok(()) });
@@ -132,12 +133,6 @@ impl<B: AsRef<[u8]> + Sync> Sbnc<B> {
             let end = (t.offset + t.stored_bytes) as usize;
             non_zero_padding(&payload[end..next], &format!("padding after tensor '{}'", t.name))
         })
-    }
-
-    /// Digest and rules of every tensor, block by block on all threads.
-    fn check_blocks(&self, decodable: bool, progress: &(dyn Fn(u64) + Sync)) -> Vec<Result<()>> {
-        let views: Vec<_> = self.views().collect();
-        check_blocks(&views, decodable, progress)
     }
 }
 

@@ -1,15 +1,15 @@
 //! Writing a file in one pass: tensors stream through, the header comes last, and the name comes after that.
 //!
 //! ```text
-//! Writer::create ── tensor(), tensor(), … ──▶ seal ──▶ Sealed ── commit ──▶ the file
+//! Writer::create ── tensor() or tensors() ──▶ seal ──▶ Sealed ── commit ──▶ the file
 //!   plan is known     bytes stream to a       header     check the
 //!   and checked       temporary file          written    temporary file
 //! ```
 //!
-//! The plan (names, shapes, layouts) fixes every offset before the first byte, so nothing is held but the piece being written. Digests are taken as the
-//! bytes pass. The reader of this format is in [`file`](crate::Sbnc); it shares the records with this module and nothing else.
+//! The plan (names, shapes, layouts) fixes every offset before the first byte, so nothing is held but the pieces being written, and tensors may be written
+//! at the same time. Digests are taken as the bytes pass. The reader of this format is in [`file`](crate::Sbnc); it shares the records with this module and nothing else.
 
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::atomic::AtomicFile;
@@ -99,13 +99,20 @@ pub enum ContentDigest {
 pub struct Writer {
     output: Output,
     sections: Vec<Planned>,
-    records: Vec<Record>,
-    specs: Vec<TensorSpec>,
+    slots: Vec<Slot>,
     names: Vec<u8>,
     manifest_bytes: usize,
     files: Vec<FileEntry>,
     files_digest: Digest,
-    next: usize,
+}
+
+/// The place of a tensor in the plan.
+#[derive(Debug)]
+struct Slot {
+    spec: TensorSpec,
+    record: Record,
+    /// The record has its digests.
+    finished: bool,
 }
 
 /// A complete file that does not have its name yet.
@@ -121,7 +128,6 @@ pub struct Sealed {
 struct Output {
     file: Option<AtomicFile>,
     target: PathBuf,
-    position: u64,
 }
 
 impl Writer {
@@ -134,22 +140,25 @@ impl Writer {
         carried: &[Carried],
     ) -> Result<Self, WriteError> {
         let file = AtomicFile::create(target).map_err(io_error("create the output", target))?;
-        let output = Output { file: Some(file), target: target.to_owned(), position: 0 };
-        let mut writer = Self::plan(output, specs, manifest, carried)?;
+        let output = Output { file: Some(file), target: target.to_owned() };
+        let writer = Self::plan(output, specs, manifest, carried)?;
         if let Some(file) = &writer.output.file {
             let bytes = writer.file_bytes();
             file.reserve(bytes).map_err(io_error(&format!("reserve {bytes} bytes for the output"), target))?;
         }
         if let Some(files) = writer.planned(section::FILES) {
-            writer.output.seek(files.offset)?;
-            carried.iter().try_for_each(|c| writer.output.write(&c.stored))?;
+            let mut offset = files.offset;
+            for file in carried {
+                writer.output.write(&file.stored, offset)?;
+                offset += file.stored.len() as u64;
+            }
         }
         Ok(writer)
     }
 
     /// Plans a file that is not written: sealing it gives the root digest that it would have.
     pub fn dry(specs: Vec<TensorSpec>, manifest: &Manifest, carried: &[Carried]) -> Result<Self, WriteError> {
-        Self::plan(Output { file: None, target: PathBuf::new(), position: 0 }, specs, manifest, carried)
+        Self::plan(Output { file: None, target: PathBuf::new() }, specs, manifest, carried)
     }
 
     fn plan(
@@ -180,7 +189,9 @@ impl Writer {
         let sections = plan_sections(&lengths, payload_bytes);
         let files_digest = files.finalize().into();
         let files = manifest.files.clone();
-        let writer = Self { output, sections, records, specs, names, manifest_bytes, files, files_digest, next: 0 };
+        let slots =
+            specs.into_iter().zip(records).map(|(spec, record)| Slot { spec, record, finished: false }).collect();
+        let writer = Self { output, sections, slots, names, manifest_bytes, files, files_digest };
         if writer.file_bytes() > MAX_BYTES {
             let found = writer.file_bytes().to_string();
             return Err(FormatError::invalid(rule::FILE_BYTES, "file", "at most 2^42 bytes", found).into());
@@ -199,23 +210,33 @@ impl Writer {
 
     /// Begins the next tensor of the plan: the first that was not finished.
     pub fn tensor(&mut self) -> Result<TensorWriter<'_>, WriteError> {
-        let index = self.next;
-        if index == self.specs.len() {
-            return Err(WriteError::Misuse {
-                tensor: "(none)".to_owned(),
-                what: "the plan has no more tensors".to_owned(),
-            });
+        // Tensors that are begun so are finished in order, and there may be many.
+        let next = self.slots.partition_point(|slot| slot.finished);
+        let payload = self.payload();
+        match self.slots.get_mut(next) {
+            Some(slot) => Ok(TensorWriter::new(&self.output, payload, slot)),
+            None => {
+                Err(WriteError::Misuse { tensor: "(none)".to_owned(), what: "the plan has no more tensors".to_owned() })
+            }
         }
-        let payload = self.planned(section::PAYLOAD).map_or(0, |s| s.offset);
-        self.output.seek(payload + self.records[index].offset.get())?;
-        Ok(TensorWriter { writer: self, index, written: 0, stored: blake3::Hasher::new() })
+    }
+
+    /// Begins all tensors of the plan, in its order. They may be written at the same time.
+    pub fn tensors(&mut self) -> Vec<TensorWriter<'_>> {
+        let payload = self.payload();
+        self.slots.iter_mut().map(|slot| TensorWriter::new(&self.output, payload, slot)).collect()
+    }
+
+    /// Where the payload begins.
+    fn payload(&self) -> u64 {
+        self.planned(section::PAYLOAD).map_or(0, |s| s.offset)
     }
 
     /// Writes tables and header. The file is complete, but still under its temporary name, so that it can be checked first.
-    pub fn seal(mut self, manifest: &Manifest) -> Result<Sealed, WriteError> {
-        if let Some(missing) = self.specs.get(self.next) {
+    pub fn seal(self, manifest: &Manifest) -> Result<Sealed, WriteError> {
+        if let Some(missing) = self.slots.iter().find(|slot| !slot.finished) {
             let what = "was planned and never written".to_owned();
-            return Err(WriteError::Misuse { tensor: missing.name.clone(), what });
+            return Err(WriteError::Misuse { tensor: missing.spec.name.clone(), what });
         }
         if manifest.files != self.files {
             let what = "the manifest lists other files than were planned".to_owned();
@@ -226,10 +247,11 @@ impl Writer {
             let what = format!("the manifest grew from {} to {} bytes", self.manifest_bytes, manifest.len());
             return Err(WriteError::Misuse { tensor: "(manifest)".to_owned(), what });
         }
+        let records: Vec<Record> = self.slots.iter().map(|slot| slot.record).collect();
         let mut entries = Vec::with_capacity(self.sections.len());
-        for planned in self.sections.clone() {
+        for &planned in &self.sections {
             let digest = match planned.kind {
-                section::TENSORS => self.output.put(planned, bytemuck::cast_slice(&self.records))?,
+                section::TENSORS => self.output.put(planned, bytemuck::cast_slice(&records))?,
                 section::NAMES => self.output.put(planned, &self.names)?,
                 section::MANIFEST => self.output.put(planned, &manifest)?,
                 section::FILES => self.files_digest,
@@ -239,12 +261,8 @@ impl Writer {
         }
         let header = header_bytes(&entries, self.file_bytes());
         let root = root_of(&header);
-        self.output.seek(0)?;
-        self.output.write(&header[..PREFIX_BYTES - 32])?;
-        self.output.write(&root.0)?;
-        self.output.write(&header[PREFIX_BYTES..])?;
-        let contents = self.records.iter().map(|r| Digest(r.content_digest));
-        let tensors = self.specs.into_iter().map(|s| s.name).zip(contents).collect();
+        self.output.write(&[&header[..PREFIX_BYTES - 32], &root.0, &header[PREFIX_BYTES..]].concat(), 0)?;
+        let tensors = self.slots.into_iter().map(|slot| (slot.spec.name, Digest(slot.record.content_digest))).collect();
         Ok(Sealed { output: self.output, root, tensors })
     }
 }
@@ -284,13 +302,20 @@ impl Sealed {
 /// One tensor being written. Its bytes come in any number of pieces.
 #[derive(Debug)]
 pub struct TensorWriter<'a> {
-    writer: &'a mut Writer,
-    index: usize,
+    output: &'a Output,
+    slot: &'a mut Slot,
+    /// Where the next piece goes.
+    position: u64,
     written: u64,
     stored: blake3::Hasher,
 }
 
-impl TensorWriter<'_> {
+impl<'a> TensorWriter<'a> {
+    fn new(output: &'a Output, payload: u64, slot: &'a mut Slot) -> Self {
+        let position = payload + slot.record.offset.get();
+        Self { output, slot, position, written: 0, stored: blake3::Hasher::new() }
+    }
+
     /// Writes the next piece of the data.
     pub fn write(&mut self, piece: &[u8]) -> Result<(), WriteError> {
         self.written += piece.len() as u64;
@@ -327,11 +352,10 @@ impl TensorWriter<'_> {
             ContentDigest::AsStored => (unpadded.unwrap_or(stored), 0),
             ContentDigest::Trits { digest, non_zero } => (digest, non_zero),
         };
-        let record = &mut self.writer.records[self.index];
-        record.stored_digest = stored.0;
-        record.content_digest = digest.0;
-        record.non_zero = U64::from(non_zero);
-        self.writer.next += 1;
+        self.slot.record.stored_digest = stored.0;
+        self.slot.record.content_digest = digest.0;
+        self.slot.record.non_zero = U64::from(non_zero);
+        self.slot.finished = true;
         Ok(())
     }
 
@@ -341,42 +365,31 @@ impl TensorWriter<'_> {
         } else {
             self.stored.update(piece);
         }
-        self.writer.output.write(piece)
+        self.output.write(piece, self.position)?;
+        self.position += piece.len() as u64;
+        Ok(())
     }
 
     fn record(&self) -> &Record {
-        &self.writer.records[self.index]
+        &self.slot.record
     }
 
     fn misuse(&self, what: String) -> WriteError {
-        WriteError::Misuse { tensor: self.writer.specs[self.index].name.clone(), what }
+        WriteError::Misuse { tensor: self.slot.spec.name.clone(), what }
     }
 }
 
 impl Output {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
-        if let Some(file) = &mut self.file {
-            file.file().write_all(bytes).map_err(io_error("write", &self.target))?;
+    /// The file was created at its full length, so what is never written reads as zero.
+    fn write(&self, bytes: &[u8], position: u64) -> Result<(), WriteError> {
+        match &self.file {
+            Some(file) => file.write_at(bytes, position).map_err(io_error("write", &self.target)),
+            None => Ok(()),
         }
-        self.position += bytes.len() as u64;
-        Ok(())
     }
 
-    /// The file was created at its full length, so what is skipped reads as zero.
-    fn seek(&mut self, position: u64) -> Result<(), WriteError> {
-        if self.position == position {
-            return Ok(());
-        }
-        if let Some(file) = &mut self.file {
-            file.file().seek(SeekFrom::Start(position)).map_err(io_error("seek", &self.target))?;
-        }
-        self.position = position;
-        Ok(())
-    }
-
-    fn put(&mut self, planned: Planned, bytes: &[u8]) -> Result<Digest, WriteError> {
-        self.seek(planned.offset)?;
-        self.write(bytes)?;
+    fn put(&self, planned: Planned, bytes: &[u8]) -> Result<Digest, WriteError> {
+        self.write(bytes, planned.offset)?;
         Ok(Digest::of(bytes))
     }
 }

@@ -14,6 +14,8 @@
 //! | to | use |
 //! |---|---|
 //! | open a model | [`Model::open`], [`Model::options`] |
+//! | generate text | [`Session::generate`], [`Session::chat`], [`sampling`] |
+//! | turn text into tokens and back | [`Model::tokenizer`], [`text`] |
 //! | run tokens | [`Session::forward`], [`Session::batch`] |
 //! | score a text | [`Session::forward_all`] |
 //! | embed a text | [`Session::hidden`] |
@@ -43,24 +45,30 @@
 //! * Chunks, batches, threads and instruction sets do not change what a model computes, beyond the order of f32 sums.
 //! * A mapped file is shared by all processes that map it. One that is changed while mapped is noticed at the next call; see [`map`] for what is not.
 
+#[cfg(feature = "capi")]
+pub mod capi;
 mod config;
 mod cpu;
 mod device;
 mod error;
+mod generate;
 pub mod map;
 mod memory;
 mod model;
 mod plan;
 mod profile;
 mod rope;
+pub mod sampling;
 mod session;
 mod storage;
 mod tensor;
+pub mod text;
 mod weights;
 
 pub use config::{Config, Family, Tokens};
 pub use device::{Device, Interrupt};
 pub use error::{Error, Kind, Result};
+pub use generate::{Finish, Generation, Piece, PieceLogprobs, Prompt, Usage};
 pub use model::{Check, Cost, Model, Options};
 pub use profile::{Phase, Profile};
 pub use sbnc_kernels::cpu::{Isa, Platform};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sbnc_format::{Depth, Digest, Sbnc};
 use sbnc_kernels::cpu::{Cpu, Platform, available_threads};
@@ -14,6 +14,7 @@ use crate::plan::Plan;
 use crate::session::{Session, SessionOptions};
 use crate::storage::Storage;
 use crate::tensor::File;
+use crate::text::{Source, Tokenizer};
 use crate::weights::Weights;
 
 /// A model that is ready to run. Clones share everything.
@@ -31,6 +32,8 @@ use crate::weights::Weights;
 pub struct Model {
     loaded: Arc<Loaded>,
     cpu: Arc<Cpu>,
+    /// Loaded when it is first asked for: a program that works with tokens does not wait for it.
+    tokenizer: Arc<OnceLock<Result<Tokenizer>>>,
 }
 
 /// What all engines of a model read.
@@ -55,6 +58,7 @@ pub struct Options {
     threads: Option<usize>,
     read: bool,
     check: Check,
+    tokenizer: Option<PathBuf>,
 }
 
 /// What is checked of a file before it runs.
@@ -99,12 +103,25 @@ impl Options {
         self
     }
 
+    /// A folder or file to take the tokenizer from, instead of the model: see [`Source::from_path`](crate::text::Source::from_path).
+    pub fn tokenizer(mut self, path: impl Into<PathBuf>) -> Self {
+        self.tokenizer = Some(path.into());
+        self
+    }
+
     /// Opens a model.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Model> {
         let path = path.as_ref();
         let file = self.file(path)?;
         let loaded = load(file).map_err(|e| e.in_file(path))?;
-        Ok(Model { loaded: Arc::new(loaded), cpu: Arc::new(self.cpu()?) })
+        let tokenizer = Arc::new(OnceLock::new());
+        let model = Model { loaded: Arc::new(loaded), cpu: Arc::new(self.cpu()?), tokenizer };
+        if let Some(path) = &self.tokenizer {
+            let source = Source::from_path(path)?;
+            let other = model.load_tokenizer(source).map_err(|e| e.in_file(path))?;
+            model.tokenizer.get_or_init(|| Ok(other));
+        }
+        Ok(model)
     }
 
     /// Opens the weights of a file, whether or not it holds a model.
@@ -178,6 +195,22 @@ impl Model {
     /// A carried file, such as `tokenizer.json`, or `None` if the model has none of this name.
     pub fn carried(&self, name: &str) -> Result<Option<Vec<u8>>> {
         self.loaded.file.carried(name).map_err(|e| self.at(Error::format(&e)))
+    }
+
+    /// The tokenizer that the model carries, or that it was opened with. Fails with [`Kind::Unsupported`] where there is none that can be used.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        let load = || {
+            let source = Source::from_files(|name| self.carried(name))?;
+            self.load_tokenizer(source).map_err(|e| self.at(e))
+        };
+        self.tokenizer.get_or_init(load).clone()
+    }
+
+    /// A tokenizer that fits this model.
+    fn load_tokenizer(&self, source: Source) -> Result<Tokenizer> {
+        let config = self.config();
+        let (bos, eos) = (config.tokens.bos, config.tokens.eos.clone());
+        Tokenizer::new(&Source { bos, eos, vocab: config.vocab, ..source })
     }
 
     /// A session: keys and values for some sequences, and everything else that running takes.

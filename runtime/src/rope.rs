@@ -214,3 +214,117 @@ impl Parameters {
 fn subject(key: &str) -> String {
     format!("model.rope.scaling.{key}")
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+
+    fn scaling(members: &[(&str, &str)]) -> Result<Scaling> {
+        let member = |(key, value): &(&str, &str)| match value.parse() {
+            Ok(integer) => ((*key).to_owned(), RopeValue::Integer(integer)),
+            Err(_) => ((*key).to_owned(), RopeValue::Text((*value).to_owned())),
+        };
+        Scaling::new(Some(&members.iter().map(member).collect()), 8192)
+    }
+
+    #[track_caller]
+    fn assert_near(found: f32, expected: f64) {
+        assert!((f64::from(found) - expected).abs() <= 1e-6 * expected.abs(), "{found}, not {expected}");
+    }
+
+    #[test]
+    fn plain_frequencies_fall_from_one() {
+        let plain = Scaling::None.frequencies(10_000.0, 8);
+        for (found, expected) in plain.into_iter().zip([1.0, 0.1, 0.01, 0.001]) {
+            assert_near(found, expected);
+        }
+    }
+
+    #[test]
+    fn linear_divides_all_and_dynamic_none() {
+        let linear = scaling(&[("rope_type", "linear"), ("factor", "2.5")]).unwrap();
+        assert_near(linear.frequencies(10_000.0, 8)[1], 0.04);
+        let dynamic = scaling(&[("rope_type", "dynamic"), ("factor", "4")]).unwrap();
+        assert_eq!(dynamic.frequencies(10_000.0, 8), Scaling::None.frequencies(10_000.0, 8));
+        assert_eq!((linear.context(8192), dynamic.context(8192)), (8192, 8192));
+    }
+
+    /// The rule as the model's authors publish it: by wave length, with three cases.
+    #[test]
+    fn llama3_divides_long_waves_and_keeps_short_ones() {
+        let members = [
+            ("rope_type", "llama3"),
+            ("factor", "8.0"),
+            ("low_freq_factor", "1.0"),
+            ("high_freq_factor", "4.0"),
+            ("original_max_position_embeddings", "8192"),
+        ];
+        let found = scaling(&members).unwrap().frequencies(500_000.0, 128);
+        let mut cases = [0; 3];
+        for (pair, found) in found.into_iter().enumerate() {
+            let plain = 500_000f64.powf(-2.0 * pair as f64 / 128.0);
+            let wave = TAU / plain;
+            let (case, expected) = if wave < 8192.0 / 4.0 {
+                (0, plain)
+            } else if wave > 8192.0 / 1.0 {
+                (1, plain / 8.0)
+            } else {
+                let smooth = (8192.0 / wave - 1.0) / (4.0 - 1.0);
+                (2, (1.0 - smooth) * plain / 8.0 + smooth * plain)
+            };
+            cases[case] += 1;
+            assert_near(found, expected);
+        }
+        assert_eq!(cases, [29, 29, 6], "short, long and medium waves");
+    }
+
+    #[test]
+    fn yarn_keeps_the_first_pairs_and_divides_the_last() {
+        let members = [("rope_type", "yarn"), ("factor", "4.0"), ("original_max_position_embeddings", "32768")];
+        let yarn = scaling(&members).unwrap();
+        let (found, plain) = (yarn.frequencies(1e6, 128), Scaling::None.frequencies(1e6, 128));
+        // 32 turns within 32768 positions are at pair 23.6, one turn at pair 39.7: the ramp goes from 23 to 40.
+        for pair in 0..64 {
+            let stretch = ((pair as f64 - 23.0) / 17.0).clamp(0.0, 1.0);
+            assert_near(found[pair], f64::from(plain[pair]) * (stretch / 4.0 + 1.0 - stretch));
+        }
+        assert_eq!(yarn.context(32768), 131_072);
+        assert!((yarn.attention() - 1.138_629_436).abs() < 1e-8, "0.1 ln 4 + 1");
+        let rotation = yarn.rotation(Pairing::Half, 1e6, 128, 2).unwrap();
+        assert_near(rotation.cos[0], 1.138_629_436);
+        assert_near(rotation.sin[64], 1.138_629_436 * 1f64.sin());
+    }
+
+    #[test]
+    fn yarn_takes_its_other_parameters() {
+        let with = |more: &[(&'static str, &'static str)]| {
+            scaling(&[&[("rope_type", "yarn"), ("factor", "40")], more].concat())
+        };
+        let attention = |more: &[(&'static str, &'static str)]| with(more).unwrap().attention();
+        assert!((attention(&[("attention_factor", "0.5")]) - 0.5).abs() < 1e-12);
+        assert!((attention(&[("mscale", "1.0"), ("mscale_all_dim", "1.0")]) - 1.0).abs() < 1e-12);
+        let whole = with(&[]).unwrap().frequencies(10_000.0, 64);
+        assert_ne!(whole, with(&[("truncate", "false")]).unwrap().frequencies(10_000.0, 64));
+        assert_ne!(whole, with(&[("beta_fast", "16")]).unwrap().frequencies(10_000.0, 64));
+        assert!(with(&[("truncate", "perhaps")]).is_err());
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_by_name() {
+        let unread = scaling(&[("rope_type", "linear"), ("factor", "2"), ("alpha", "1")]).unwrap_err();
+        assert_eq!((unread.kind(), unread.subject()), (Kind::Unsupported, "model.rope.scaling.alpha"));
+        let unknown = scaling(&[("rope_type", "longrope")]).unwrap_err();
+        assert_eq!((unknown.kind(), unknown.found()), (Kind::Unsupported, "longrope"));
+        assert_eq!(scaling(&[("rope_type", "default")]).unwrap(), Scaling::None);
+    }
+
+    #[test]
+    fn angles_are_products_in_f32() {
+        let rotation = Scaling::None.rotation(Pairing::Interleaved, 10_000.0, 4, 1001).unwrap();
+        let angle = 1000f32 * 0.01;
+        assert_near(rotation.cos[2001], f64::from(angle).cos());
+        assert_eq!((rotation.pairs, rotation.cos.len()), (2, 2002));
+    }
+}

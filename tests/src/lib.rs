@@ -8,12 +8,14 @@
 //! | [`Tensors`] | a safetensors file, read by the crate of the format's inventors |
 //! | [`Recipe`] | a model of any shape with random weights, as a compiled file |
 //! | [`synthetic`] | a large checkpoint with random weights |
+//! | [`talker`] | a tiny model with a tokenizer and a chat template |
 //! | [`python`] | an interpreter that has numpy |
 #![forbid(unsafe_code)]
 
 mod python;
 mod recipe;
 mod synthetic;
+pub mod talker;
 mod tensors;
 
 use std::ffi::OsStr;

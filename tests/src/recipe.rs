@@ -29,6 +29,10 @@ pub struct Recipe {
     pub head: Encoding,
     /// Roles of linear weights that are left dense, in bf16.
     pub dense: Vec<&'static str>,
+    /// Roles whose tensors get other dimensions than they should.
+    pub odd: Vec<(&'static str, Vec<u64>)>,
+    /// A tensor that is named, but left out.
+    pub missing: Option<String>,
     /// What random numbers begin with.
     pub seed: u64,
 }
@@ -57,7 +61,17 @@ impl Recipe {
         };
         let roles = vec!["embed", "head", "norm", "attn_norm", "q", "k", "v", "o", "ffn_norm", "gate", "up", "down"];
         let packing = Packing { encoding: Encoding::T2, order: Order::Rows, pattern: Pattern::DENSE };
-        Self { model, roles, packing, embed: Encoding::F32, head: Encoding::F32, dense: Vec::new(), seed: 1 }
+        Self {
+            model,
+            roles,
+            packing,
+            embed: Encoding::F32,
+            head: Encoding::F32,
+            dense: Vec::new(),
+            odd: Vec::new(),
+            missing: None,
+            seed: 1,
+        }
     }
 
     /// The shape of BitNet b1.58 2B-4T.
@@ -79,7 +93,17 @@ impl Recipe {
             ..small.model
         };
         let roles = small.roles.into_iter().filter(|r| *r != "head").chain(["attn_sub_norm", "ffn_sub_norm"]).collect();
-        Self { model, roles, packing, embed: Encoding::Bf16, head: Encoding::Bf16, dense: Vec::new(), seed: 1 }
+        Self {
+            model,
+            roles,
+            packing,
+            embed: Encoding::Bf16,
+            head: Encoding::Bf16,
+            dense: Vec::new(),
+            odd: Vec::new(),
+            missing: None,
+            seed: 1,
+        }
     }
 
     /// The same model with more parts.
@@ -113,7 +137,8 @@ impl Recipe {
             .map(|&role| (role, 0))
             .chain(layers.flat_map(|layer| inside.iter().map(move |&role| (role, layer))))
             .collect();
-        let specs: Vec<TensorSpec> = tensors.iter().map(|&(role, layer)| self.spec(role, layer)).collect();
+        let mut specs: Vec<TensorSpec> = tensors.iter().map(|&(role, layer)| self.spec(role, layer)).collect();
+        specs.retain(|spec| self.missing.as_ref() != Some(&spec.name));
         let mut writer = Writer::create(path, specs.clone(), &manifest, &[]).expect("the recipe fits the format");
         for (i, spec) in specs.iter().enumerate() {
             let tensor = writer.tensor().expect("tensors come as planned");
@@ -145,6 +170,9 @@ impl Recipe {
 
     /// The dimensions of a role's tensor.
     fn shape(&self, role: &str) -> Vec<u64> {
+        if let Some((_, shape)) = self.odd.iter().find(|(odd, _)| *odd == role) {
+            return shape.clone();
+        }
         let m = &self.model;
         let (q, kv) = (m.heads * m.head_dim, m.kv_heads * m.head_dim);
         let input = |of: &str| match of {
@@ -253,7 +281,7 @@ impl Random {
     /// A trit at this column, of which a pattern allows some.
     fn trit(&mut self, col: usize, pattern: Pattern) -> i8 {
         let (n, m) = if pattern.is_dense() { (1, 1) } else { (pattern.n(), pattern.m()) };
-        if col % m == 0 {
+        if col.is_multiple_of(m) {
             self.left = n;
         }
         let trit = [-1, 0, 1][(self.next() % 3) as usize];

@@ -2,11 +2,16 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sbnc_format::Pattern;
 
+use super::bench::Bench;
 use super::export::Form;
+use super::ppl::Ppl;
+use super::run::Run;
 use crate::checkpoint::gguf::decode::I2sLayout;
+use crate::compile::Target;
 
 /// Compiles Sparse-BitNet checkpoints (ternary, N:M sparse) into one packed, verified, memory-mappable file.
 #[derive(Debug, Parser)]
@@ -80,6 +85,20 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(i32).range(1..=19))]
         level: i32,
     },
+    /// Generate text with a model, or converse with it
+    Run(Box<Run>),
+    /// Measure how well a model foretells a text
+    Ppl(Ppl),
+    /// Measure speed beside what the machine can do
+    Bench(Box<Bench>),
+    /// Show what this machine has and what sbnc makes of it
+    Doctor {
+        /// .sbnc files to check too
+        files: Vec<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Restore a packed file, byte for byte
     Unpack {
         /// An .sbncz file
@@ -95,7 +114,9 @@ impl Command {
     pub(crate) fn writes(&self) -> bool {
         match self {
             Self::Compile(_) | Self::Export { .. } | Self::Pack { .. } | Self::Unpack { .. } => true,
-            Self::Inspect { .. } | Self::Verify { .. } | Self::Diff { .. } => false,
+            Self::Inspect { .. } | Self::Verify { .. } | Self::Diff { .. } | Self::Doctor { .. } => false,
+            // They say themselves when there is something to finish.
+            Self::Run(_) | Self::Ppl(_) | Self::Bench(_) => false,
         }
     }
 }
@@ -110,7 +131,10 @@ pub(crate) struct Compile {
     /// Sparsity: auto takes what the checkpoint declares, none keeps every trit, N:M masks latent weights and checks packed ones
     #[arg(long, default_value = "auto", value_name = "auto|none|N:M", value_parser = parse_pattern)]
     pub(crate) nm: RequestedPattern,
-    /// How trits are stored; auto: nm-vi for 1:4 and 2:4, t5 for the rest
+    /// What the file is meant for, which decides how trits are stored; every backend runs every file
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) target: Target,
+    /// How trits are stored; auto: as suits the target
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) encoding: EncodingChoice,
     /// Execution order of nm-vi; auto: fragments, or windows for the patterns (M-2):M
@@ -152,6 +176,16 @@ pub(crate) struct Compile {
     /// Print a summary as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl ValueEnum for Target {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()).help(self.describe()))
+    }
 }
 
 /// What the user wants of the sparsity.

@@ -75,6 +75,7 @@ fn options(arguments: &Compile) -> Options {
                 PackedScale::Multiply => family::ScaleRule::Multiply,
             }),
         },
+        target: arguments.target,
         encoding: match arguments.encoding {
             EncodingChoice::Auto => None,
             EncodingChoice::T2 => Some(Encoding::T2),

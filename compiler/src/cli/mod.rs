@@ -14,12 +14,17 @@
 //! | 130 | interrupted |
 
 mod arguments;
+mod bench;
 mod compile;
 mod diff;
+mod doctor;
+mod execution;
 mod export;
 mod inspect;
 mod pack;
 mod paths;
+mod ppl;
+mod run;
 mod terminal;
 mod verify;
 
@@ -64,6 +69,10 @@ fn run(command: Command) -> Result<()> {
             let form = if trits { export::Form::Trits } else { dtype.into() };
             export::run(&file, &output, form)
         }
+        Command::Bench(bench) => bench.run(),
+        Command::Run(run) => run.run(),
+        Command::Doctor { files, json } => doctor::run(&files, json),
+        Command::Ppl(ppl) => ppl.run(),
         Command::Pack { file, output, level } => {
             pack::pack(&file, &output.unwrap_or_else(|| file.with_extension("sbncz")), level)
         }

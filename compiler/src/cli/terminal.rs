@@ -33,6 +33,15 @@ pub(crate) fn progress(bytes: u64, doing: &'static str) -> ProgressBar {
     bar
 }
 
+/// A progress bar over steps, invisible where stderr is no terminal.
+pub(crate) fn progress_steps(steps: u64, doing: &'static str) -> ProgressBar {
+    let bar = progress(steps, doing);
+    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} {eta} left") {
+        bar.set_style(style.progress_chars("━╸ "));
+    }
+    bar
+}
+
 /// Lines up rows of cells: the first column and those named are set flush left, numbers flush right.
 pub(crate) fn table(head: &[&str], left: &[usize], rows: &[Vec<String>]) -> String {
     let width = |col: usize| {

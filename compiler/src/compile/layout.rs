@@ -3,7 +3,7 @@
 use sbnc_format::writer::TensorSpec;
 use sbnc_format::{Encoding, Order, Packing, Pattern, Role};
 
-use super::{FloatForm, Input, Options};
+use super::{FloatForm, Input, Options, Target, target};
 use crate::checkpoint::Dtype;
 use crate::error::{Error, Exit, Result};
 use crate::family::{self, Plan, Planned};
@@ -29,11 +29,7 @@ impl Chosen {
 
     /// The name of the layout, for people.
     pub(super) fn name(&self) -> String {
-        let encoding = self.packing.encoding.name();
-        match self.packing.order {
-            Order::Rows => encoding.to_owned(),
-            order => format!("{encoding}/{}", order.name()),
-        }
+        target::name_of((self.packing.encoding, self.packing.order))
     }
 }
 
@@ -63,16 +59,27 @@ pub(super) fn choose(plan: &Plan, input: &Input, options: &Options) -> Result<Ve
         .collect()
 }
 
-/// Fewest bytes that every backend can use: 2:4 as sparse tensor cores read it, everything else five trits a byte.
+/// What a target decided, where one was named.
+pub(super) fn note(layouts: &[Chosen], options: &Options) -> Option<String> {
+    let ternary = layouts.iter().find(|chosen| chosen.packing.encoding.is_ternary())?;
+    let decided = options.target != Target::Auto && options.encoding.is_none();
+    decided.then(|| {
+        let (target, pattern) = (options.target.name(), ternary.packing.pattern);
+        format!("compiled for the target {target}: trits of pattern {pattern} are stored as {}", ternary.name())
+    })
+}
+
+/// What was asked for, and for the rest what suits the target.
 fn ternary_packing(pattern: Pattern, options: &Options) -> Result<Packing> {
-    let groups_of_four = Encoding::Nm6b.allows_pattern(Order::Rows, pattern);
+    let suited = options.target.packing(pattern);
     let encoding = options.encoding.unwrap_or(match options.order {
+        None => suited.encoding,
+        Some(order) if suited.encoding.allows(order) => suited.encoding,
+        Some(Order::Rows) => Encoding::T5,
         Some(Order::Fragments | Order::Windows) => Encoding::NmVi,
-        _ if groups_of_four && options.order.is_none() => Encoding::NmVi,
-        _ => Encoding::T5,
     });
     let order = options.order.unwrap_or(match encoding {
-        Encoding::NmVi if groups_of_four => Order::Fragments,
+        Encoding::NmVi if Encoding::NmVi.allows_pattern(Order::Fragments, pattern) => Order::Fragments,
         Encoding::NmVi => Order::Windows,
         _ => Order::Rows,
     });

@@ -20,7 +20,7 @@ use crate::quantize::{self, Latent, Nm, PartScale, Stats, Ternariser, part_scale
 use crate::report::{PartReport, TensorReport};
 
 /// Trits of a batch; two are held at a time.
-const BATCH_TRITS: usize = 4 << 20;
+const BATCH_TRITS: usize = 2 << 20;
 /// Trits of a run: with its source, its codes and its bytes it fits a second-level cache.
 const RUN_TRITS: usize = 64 << 10;
 

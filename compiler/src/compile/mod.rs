@@ -7,9 +7,9 @@
 //!                          kept:   floats, int8
 //! ```
 //!
-//! Tensors are compiled one after another, each by all threads, in runs of rows that fit a cache; what is held in memory is a map of the source tensor and
-//! a few megabytes. The result depends on the input and the options only. Before the output gets its name, it is opened again and every tensor is
-//! decoded and compared with what the quantiser made.
+//! A few tensors are compiled at a time, each in runs of rows that fit a cache, by whichever thread is free; what is held in memory is a map of these
+//! tensors, together no larger than the largest, and a few megabytes. Meanwhile the sources are hashed. The result depends on the input and the options
+//! only. Before the output gets its name, it is opened again and every tensor is decoded and compared with what the quantiser made.
 
 mod against;
 mod input;
@@ -18,16 +18,21 @@ mod layout;
 mod linear;
 mod provenance;
 mod summary;
+mod target;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use sbnc_format::writer::{Sealed, Writer};
-use sbnc_format::{Digest, Encoding, Order, Sbnc};
+use rayon::prelude::*;
+use sbnc_format::writer::{Sealed, TensorWriter, Writer};
+use sbnc_format::{Digest, Encoding, Order, Sbnc, TensorView};
 use sbnc_runtime::map::Map;
 
 pub use against::{Comparison, against};
 pub use input::Input;
+pub use target::Target;
 
+use crate::checkpoint::Entry;
 use crate::checkpoint::gguf::decode::I2sLayout;
 use crate::error::{Error, Exit, Result};
 use crate::family;
@@ -35,13 +40,18 @@ use crate::report::{Report, TensorReport};
 
 /// Memory that a compilation takes besides the tensors it works on: buffers, tables, threads and the program itself.
 const BASE_MEMORY: u64 = 192 << 20;
+/// Bytes of the tensors that are worked on at the same time, if the largest has fewer: enough that no thread waits long for the last of them, and within
+/// [`BASE_MEMORY`].
+const GROUP_BYTES: u64 = 64 << 20;
 
 /// Everything that decides the bytes of the output, besides the input.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Pattern, and what to do where the checkpoint is silent.
     pub family: family::Options,
-    /// How trits are stored; `None` chooses by pattern.
+    /// What the file is meant for.
+    pub target: Target,
+    /// How trits are stored; `None` chooses by target and pattern.
     pub encoding: Option<Encoding>,
     /// Execution order; `None` chooses by encoding and pattern.
     pub order: Option<Order>,
@@ -125,6 +135,7 @@ impl<'a> Prepared<'a> {
         let layouts = layout::choose(&plan, input, options)?;
         let (carried, mut notes) = input.carried()?;
         notes.splice(0..0, input.notes().iter().chain(&plan.notes).cloned());
+        notes.extend(layout::note(&layouts, options));
         // Digests of the sources are filled in at the end, at the same length.
         let manifest = provenance::manifest(input, &plan, options, &carried, &[]);
         Ok(Self { input, options, plan, layouts, manifest, carried, notes })
@@ -136,24 +147,71 @@ impl<'a> Prepared<'a> {
     }
 
     fn write(&self, mut writer: Writer, conduct: &Conduct<'_>) -> Result<(Sealed, Vec<TensorReport>)> {
-        let mut reports = Vec::with_capacity(self.plan.tensors.len());
-        for (planned, chosen) in self.plan.tensors.iter().zip(&self.layouts) {
-            crate::interrupt::check()?;
-            let entry = self.input.entry(&planned.name)?;
-            let tensor = writer.tensor()?;
-            let result = if planned.is_ternary() {
-                linear::write(self, planned, entry, chosen, tensor, conduct)
-            } else {
-                kept::write(self.input, planned, entry, chosen, tensor)
-            };
-            reports
-                .push(result.map_err(|e| e.at(format_args!("{}: tensor '{}'", self.input.name(entry), planned.name)))?);
-            (conduct.progress)(entry.bytes);
-        }
-        let digests = provenance::source_digests(self.input)?;
+        // Hashing waits for nobody: it fills the gaps in which the tensors have no work for every thread.
+        let failed = AtomicBool::new(false);
+        let (reports, digests) = rayon::join(
+            || self.write_tensors(&mut writer, conduct).inspect_err(|_| failed.store(true, Ordering::Relaxed)),
+            || provenance::source_digests(self.input, &failed),
+        );
+        let (reports, digests) = (reports?, digests?);
         let manifest = provenance::manifest(self.input, &self.plan, self.options, &self.carried, &digests);
         Ok((writer.seal(&manifest)?, reports))
     }
+
+    fn write_tensors(&self, writer: &mut Writer, conduct: &Conduct<'_>) -> Result<Vec<TensorReport>> {
+        let mut jobs = Vec::with_capacity(self.plan.tensors.len());
+        for ((planned, chosen), tensor) in self.plan.tensors.iter().zip(&self.layouts).zip(writer.tensors()) {
+            jobs.push(Job { planned, chosen, entry: self.input.entry(&planned.name)?, tensor });
+        }
+        let mut reports = Vec::with_capacity(jobs.len());
+        for group in groups(jobs, |job| job.entry.bytes) {
+            let done: Vec<_> =
+                group.into_par_iter().with_max_len(1).map(|job| self.write_tensor(job, conduct)).collect();
+            // Of several errors the first by the order of the file, whichever thread came first.
+            for report in done {
+                reports.push(report?);
+            }
+        }
+        Ok(reports)
+    }
+
+    fn write_tensor(&self, job: Job<'_>, conduct: &Conduct<'_>) -> Result<TensorReport> {
+        crate::interrupt::check()?;
+        let Job { planned, chosen, entry, tensor } = job;
+        let result = if planned.is_ternary() {
+            linear::write(self, planned, entry, chosen, tensor, conduct)
+        } else {
+            kept::write(self.input, planned, entry, chosen, tensor)
+        };
+        let report = result.map_err(|e| e.at(format_args!("{}: tensor '{}'", self.input.name(entry), planned.name)))?;
+        (conduct.progress)(entry.bytes);
+        Ok(report)
+    }
+}
+
+/// A tensor to be compiled.
+struct Job<'a> {
+    planned: &'a family::Planned,
+    chosen: &'a layout::Chosen,
+    entry: &'a Entry,
+    tensor: TensorWriter<'a>,
+}
+
+/// Cuts a sequence into runs that together have no more bytes than its largest item, or than [`GROUP_BYTES`].
+fn groups<T>(items: Vec<T>, bytes: impl Fn(&T) -> u64) -> Vec<Vec<T>> {
+    let limit = items.iter().map(&bytes).max().unwrap_or(0).max(GROUP_BYTES);
+    let (mut groups, mut held) = (Vec::new(), limit);
+    for item in items {
+        held += bytes(&item);
+        if held > limit {
+            groups.push(Vec::new());
+            held = bytes(&item);
+        }
+        if let Some(group) = groups.last_mut() {
+            group.push(item);
+        }
+    }
+    groups
 }
 
 /// Refuses work that is known not to fit.
@@ -177,11 +235,16 @@ fn check(sealed: &Sealed) -> Result<Digest> {
     let Some(path) = sealed.path() else { return Err(Error::new(Exit::Io, "the output was not written")) };
     let map = Map::open(path).map_err(|e| Error::io(path, "map", &e))?;
     let file = Sbnc::open(map).map_err(|e| Error::format(path, &e))?;
-    for view in file.views() {
-        crate::interrupt::check()?;
-        view.verify().map_err(|e| Error::format(path, &e))?;
-        // Keeps the resident size at one tensor.
-        file.storage().release(file.range_of(view.tensor()));
+    for group in groups(file.views().collect(), |view| view.extent().len() as u64) {
+        let verify = |view: &TensorView<'_>| {
+            crate::interrupt::check()?;
+            let result = view.verify().map_err(|e| Error::format(path, &e));
+            // Keeps the resident size at a group.
+            file.storage().release(file.range_of(view.tensor()));
+            result
+        };
+        let done: Vec<_> = group.par_iter().with_max_len(1).map(verify).collect();
+        done.into_iter().collect::<Result<()>>()?;
     }
     Ok(file.content())
 }

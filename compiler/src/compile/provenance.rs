@@ -1,6 +1,7 @@
 //! What the manifest says of the origin: sources, options and rules, enough to compile to the same bytes again.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sbnc_format::Digest;
 use sbnc_format::manifest::{Manifest, Provenance, Source};
@@ -8,7 +9,7 @@ use sbnc_format::writer::Carried;
 use sbnc_format::{Encoding, Order, Pattern};
 
 use super::input::file_name;
-use super::{FloatForm, Input, Options};
+use super::{FloatForm, Input, Options, Target};
 use crate::checkpoint::gguf::decode::I2sLayout;
 use crate::error::{Error, Exit, Result};
 use crate::family::{self, Plan, RequestedPattern, ScaleRule};
@@ -54,8 +55,8 @@ pub(super) fn manifest(
     }
 }
 
-/// Digests of the source files.
-pub(super) fn source_digests(input: &Input) -> Result<Vec<Digest>> {
+/// Digests of the source files, unless `failed` says that nobody will want them.
+pub(super) fn source_digests(input: &Input, failed: &AtomicBool) -> Result<Vec<Digest>> {
     input
         .checkpoint()
         .sources()
@@ -63,7 +64,7 @@ pub(super) fn source_digests(input: &Input) -> Result<Vec<Digest>> {
         .map(|source| {
             let mut hasher = blake3::Hasher::new();
             let mut offset = 0;
-            while offset < source.len() {
+            while offset < source.len() && !failed.load(Ordering::Relaxed) {
                 crate::interrupt::check()?;
                 let length = HASH_BYTES.min(source.len() - offset);
                 hasher.update_rayon(&source.bytes(offset, length, "the file")?);
@@ -77,7 +78,7 @@ pub(super) fn source_digests(input: &Input) -> Result<Vec<Digest>> {
 /// Options as text, defaults left out.
 fn option_texts(options: &Options) -> BTreeMap<String, String> {
     // No `..`: a new option must be recorded here, or the file could not be compiled again.
-    let Options { family, encoding, order, embed, head, i2s_layout } = options;
+    let Options { family, target, encoding, order, embed, head, i2s_layout } = options;
     let family::Options { pattern, include, exclude, force_quantize, already_ternary, packed_scale } = family;
     let pattern = match pattern {
         RequestedPattern::Auto => None,
@@ -102,6 +103,7 @@ fn option_texts(options: &Options) -> BTreeMap<String, String> {
         ("force_quantize", flag(*force_quantize)),
         ("ternary", flag(*already_ternary)),
         ("packed_scale", scale),
+        ("target", (*target != Target::Auto).then(|| target.name().to_owned())),
         ("encoding", encoding.map(|e| e.name().to_owned())),
         ("order", order.map(|o| o.name().to_owned())),
         ("embed", float(*embed)),
@@ -140,6 +142,7 @@ pub(super) fn options_of(manifest: &Manifest) -> Result<Options> {
             "ternary" => options.family.already_ternary = true,
             "packed_scale" if value == "divide" => options.family.packed_scale = Some(ScaleRule::Divide),
             "packed_scale" if value == "multiply" => options.family.packed_scale = Some(ScaleRule::Multiply),
+            "target" => options.target = Target::from_name(value).ok_or_else(bad)?,
             "encoding" => options.encoding = Some(Encoding::from_name(value).ok_or_else(bad)?),
             "order" => options.order = Some(Order::from_name(value).ok_or_else(bad)?),
             "embed" => options.embed = float()?,

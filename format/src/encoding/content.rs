@@ -7,7 +7,7 @@ use crate::digest::Digest;
 use crate::error::rule;
 
 /// Decoded bytes held at a time.
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES: usize = 2 << 20;
 /// A thread's share of them, which fits its cache.
 const PIECE_BYTES: usize = 64 << 10;
 

@@ -17,6 +17,7 @@ mod gemv;
 mod linear;
 mod matrix;
 pub mod ops;
+mod peak;
 mod platform;
 mod pool;
 pub mod portable;

@@ -51,8 +51,6 @@ shared! {
         residual: u64 = "const u16*",
         /// Output: tokens × rows, bf16, f32 or i32.
         out: u64 = "void*",
-        /// Partial sums and counters of split sums, zeroed counters first.
-        scratch: u64 = "void*",
         /// Rows of the weights.
         rows: u32 = "u32",
         /// Columns as stored: a multiple of 128.
@@ -63,12 +61,8 @@ shared! {
         tokens: u32 = "u32",
         /// What the output is: 0 bf16, 1 f32, 2 the sums themselves, i32, 3 f32 that is added to.
         kind: u32 = "u32",
-        /// Blocks that share the columns.
-        splits: u32 = "u32",
         /// Always zero, which the compiler must not know.
         zero: u32 = "u32",
-        /// No meaning.
-        reserved: u32 = "u32",
     }
 
     /// What the repacking of dense trits takes.

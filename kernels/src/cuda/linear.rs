@@ -39,7 +39,6 @@ pub struct Linear {
     shape: Shape,
     pattern: Pattern,
     windowed: bool,
-    scratch: Option<Buffer<u32>>,
 }
 
 /// The same of a dense tile.
@@ -147,7 +146,6 @@ impl Linear {
             shape: Shape { rows, cols, sparse },
             pattern: tensor.pattern(),
             windowed: tensor.order() == Order::Windows,
-            scratch: None,
         })
     }
 
@@ -182,15 +180,7 @@ impl Linear {
         weights.fill_at(words(rows), &zero.repeat((weights.len() - words(rows)) / 4))?;
         stream.synchronize()?;
         let shape = Shape { rows, ..parts[0].shape };
-        Ok(Self {
-            device,
-            weights,
-            row_scales,
-            shape,
-            pattern: parts[0].pattern,
-            windowed: parts[0].windowed,
-            scratch: None,
-        })
+        Ok(Self { device, weights, row_scales, shape, pattern: parts[0].pattern, windowed: parts[0].windowed })
     }
 
     /// Outputs of the layer.
@@ -244,15 +234,12 @@ impl Linear {
             bias: epilogue.bias.map_or(0, Buffer::address),
             residual: epilogue.residual.map_or(0, Buffer::address),
             out: out.place().0,
-            scratch: self.scratch.as_ref().map_or(0, Buffer::address),
             rows: self.shape.rows as u32,
             cols: self.shape.cols as u32,
             stride: self.shape.cols as u32,
             tokens: x.tokens as u32,
             kind: out.kind(),
-            splits: 1,
             zero: 0,
-            reserved: 0,
         };
         choice.launch(&self.device, self.shape, stream, &args)
     }

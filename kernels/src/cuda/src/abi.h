@@ -17,8 +17,6 @@ struct LinearArgs {
     const u16* residual;
     // Output: tokens × rows, bf16, f32 or i32.
     void* out;
-    // Partial sums and counters of split sums, zeroed counters first.
-    void* scratch;
     // Rows of the weights.
     u32 rows;
     // Columns as stored: a multiple of 128.
@@ -29,14 +27,10 @@ struct LinearArgs {
     u32 tokens;
     // What the output is: 0 bf16, 1 f32, 2 the sums themselves, i32, 3 f32 that is added to.
     u32 kind;
-    // Blocks that share the columns.
-    u32 splits;
     // Always zero, which the compiler must not know.
     u32 zero;
-    // No meaning.
-    u32 reserved;
 };
-static_assert(sizeof(LinearArgs) == 96, "differs from the host");
+static_assert(sizeof(LinearArgs) == 80, "differs from the host");
 
 // What the repacking of dense trits takes.
 struct RepackArgs {

@@ -87,18 +87,8 @@ template <int LD, int RB, int NT, bool SPARSE> INLINE void decode(const LinearAr
     extern "C" __global__ void __launch_bounds__(640) stream_sparse_##LD##_##RB##_##NT(const __grid_constant__ LinearArgs p) { decode<LD, RB, NT, true>(p); } \
     extern "C" __global__ void __launch_bounds__(640) stream_dense_##LD##_##RB##_##NT(const __grid_constant__ LinearArgs p) { decode<LD, RB, NT, false>(p); }
 
-STREAM(1, 1, 1)
-STREAM(1, 2, 1)
-STREAM(2, 1, 1)
 STREAM(2, 2, 1)
-STREAM(2, 4, 1)
-STREAM(4, 1, 1)
 STREAM(4, 2, 1)
-STREAM(4, 4, 1)
-STREAM(1, 1, 2)
 STREAM(1, 2, 2)
-STREAM(2, 1, 2)
 STREAM(2, 2, 2)
 STREAM(2, 4, 2)
-STREAM(4, 1, 2)
-STREAM(4, 2, 2)

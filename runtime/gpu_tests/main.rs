@@ -9,10 +9,11 @@ use std::process::ExitCode;
 use sbnc_runtime::sampling::Sampling;
 use sbnc_runtime::{Device, Model, OnDevice, Session, SessionOptions};
 
-/// The most that logits may differ, by norm. Quantised activations that round the other way make most of it.
-const BOUND: f64 = 2e-2;
+/// The most that logits may differ, by norm. Quantised activations that round the other way make most of it: the golden models differ by as much, 1 to 3 %, from the code
+/// that made them, on a processor and on a GPU alike. After one token, where attention has nothing to weigh, it is 3e-6.
+const BOUND: f64 = 6e-2;
 /// Logits this close to the best may win on another device.
-const TIE: f32 = 0.02;
+const TIE: f32 = 0.2;
 
 type Check = (&'static str, fn(&Model, &Model));
 
@@ -54,7 +55,8 @@ fn tokens(model: &Model, len: usize, seed: u32) -> Vec<u32> {
 }
 
 fn session(model: &Model, sequences: usize, chunk: usize) -> Session {
-    let options = SessionOptions { context: 400.min(model.config().context), sequences, chunk, ..SessionOptions::default() };
+    let options =
+        SessionOptions { context: 400.min(model.config().context), sequences, chunk, ..SessionOptions::default() };
     model.session(&options).unwrap()
 }
 
@@ -78,7 +80,10 @@ fn every_row(session: &mut Session, tokens: &[u32]) -> Vec<f32> {
 
 fn prompts(cpu: &Model, gpu: &Model) {
     // Beyond 256 rows the GPU works with bf16 between layers.
-    for (len, chunk) in [(1, 0), (13, 0), (17, 0), (150, 64), (150, 0), (390, 0)] {
+    let [one_cpu, one_gpu] = [cpu, gpu].map(|model| every_row(&mut session(model, 1, 0), &[3]));
+    let off = distance(&one_gpu, &one_cpu);
+    assert!(off < 1e-4, "one token: {off:e}");
+    for (len, chunk) in [(13, 0), (17, 0), (150, 64), (150, 0), (390, 0)] {
         let prompt = tokens(cpu, len.min(cpu.config().context), 3);
         let [cpu, gpu] = [cpu, gpu].map(|model| every_row(&mut session(model, 1, chunk), &prompt));
         compare(&format!("{len} tokens in chunks of {chunk}"), &gpu, &cpu);
@@ -88,7 +93,11 @@ fn prompts(cpu: &Model, gpu: &Model) {
 fn single_tokens(cpu: &Model, gpu: &Model) {
     let (mut on_cpu, mut on_gpu) = (session(cpu, 1, 0), session(gpu, 1, 0));
     for token in tokens(cpu, 140, 5) {
-        compare(&format!("after {}", on_cpu.tokens(0).len()), on_gpu.forward(&[token]).unwrap(), on_cpu.forward(&[token]).unwrap());
+        compare(
+            &format!("after {}", on_cpu.tokens(0).len()),
+            on_gpu.forward(&[token]).unwrap(),
+            on_cpu.forward(&[token]).unwrap(),
+        );
     }
 }
 
@@ -119,7 +128,8 @@ fn prefixes(cpu: &Model, gpu: &Model) {
 fn choosing(cpu: &Model, gpu: &Model) {
     let prompt = tokens(cpu, 20, 11);
     let (mut on_cpu, mut on_gpu, mut by_itself) = (session(cpu, 1, 0), session(gpu, 1, 0), session(gpu, 1, 0));
-    let best = |logits: &[f32]| (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best }) as u32;
+    let best =
+        |logits: &[f32]| (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best }) as u32;
     let first = best(on_gpu.forward(&prompt).unwrap());
     by_itself.forward(&prompt).unwrap();
     on_cpu.forward(&prompt).unwrap();

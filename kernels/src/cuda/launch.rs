@@ -28,6 +28,11 @@ impl Kernel {
         Self { function, shared }
     }
 
+    /// The same with less dynamic shared memory; `None` for more.
+    pub(crate) fn with_shared(self, shared: u32) -> Option<Self> {
+        (shared <= self.shared).then_some(Self { shared, ..self })
+    }
+
     /// The same kernel with less shared memory than it was looked up for.
     pub(crate) fn with_shared(self, shared: u32) -> Self {
         Self { shared: shared.min(self.shared), ..self }

@@ -125,7 +125,15 @@ impl Bench {
             ),
         };
         if self.json {
-            return emit_json(&json(&what, &model, self.batch, open_seconds, ceilings, prefill.as_ref(), decode.as_ref()));
+            return emit_json(&json(
+                &what,
+                &model,
+                self.batch,
+                open_seconds,
+                ceilings,
+                prefill.as_ref(),
+                decode.as_ref(),
+            ));
         }
         emit(&text(&what, &model, ceilings, prefill.as_ref(), decode.as_ref()))
     }
@@ -176,7 +184,10 @@ impl Bench {
     fn decode_cost(&self, model: &Model) -> (f64, f64) {
         let cost = model.cost();
         let cache = (CACHE_BYTES * cost.cache_values_per_position) as f64 * (self.decode as f64 + 1.0) / 2.0;
-        ((cost.weight_bytes + cost.head_bytes) as f64 / self.batch as f64 + cache, (cost.weight_ops + cost.head_ops) as f64)
+        (
+            (cost.weight_bytes + cost.head_bytes) as f64 / self.batch as f64 + cache,
+            (cost.weight_ops + cost.head_ops) as f64,
+        )
     }
 }
 
@@ -193,7 +204,8 @@ fn decode(session: &mut Session, tokens: &[u32], batch: usize) -> Result<()> {
     let most = session.most_decoded().min(64);
     if most == 0 {
         for token in tokens {
-            let work: Vec<(usize, &[u32])> = (0..batch).map(|sequence| (sequence, std::slice::from_ref(token))).collect();
+            let work: Vec<(usize, &[u32])> =
+                (0..batch).map(|sequence| (sequence, std::slice::from_ref(token))).collect();
             session.batch(&work)?;
         }
         return Ok(());

@@ -28,9 +28,9 @@ impl Kernel {
         Self { function, shared }
     }
 
-    /// The same with less dynamic shared memory; `None` for more.
-    pub(crate) fn with_shared(self, shared: u32) -> Option<Self> {
-        (shared <= self.shared).then_some(Self { shared, ..self })
+    /// Dynamic shared memory that it was looked up for.
+    pub(crate) fn shared(self) -> u32 {
+        self.shared
     }
 
     /// The same kernel with less shared memory than it was looked up for.

@@ -328,16 +328,16 @@ impl Model {
     }
 
     /// What runs a session.
-    pub(crate) fn engine(&self, options: &SessionOptions, size: Size) -> Result<Box<dyn Engine>> {
+    pub(crate) fn engine(&self, cache: CacheType, size: Size) -> Result<Box<dyn Engine>> {
         #[cfg(feature = "cuda")]
         if let Accelerator::Cuda(gpu) = &self.accelerator {
-            if options.cache != CacheType::F16 {
-                let error = Error::new(Kind::Unsupported, "cache", "f16, on a GPU", format!("{:?}", options.cache));
+            if cache != CacheType::F16 {
+                let error = Error::new(Kind::Unsupported, "cache", "f16, on a GPU", format!("{cache:?}"));
                 return Err(error.remedy("run on the CPU (--device cpu)"));
             }
             return Ok(Box::new(CudaEngine::new(&self.loaded, gpu, size)?));
         }
-        Ok(Box::new(CpuEngine::new(&self.loaded, &self.cpu, options.cache, size)?))
+        Ok(Box::new(CpuEngine::new(&self.loaded, &self.cpu, cache, size)?))
     }
 
     pub(crate) fn loaded(&self) -> &Arc<Loaded> {

@@ -105,7 +105,7 @@ impl Plan {
 
     /// All matrices of the layers, in the order of execution.
     pub(crate) fn projections(&self) -> impl Iterator<Item = &Projections> {
-        self.layers.iter().flat_map(|l| [&l.qkv, &l.o, &l.gate_up, &l.down])
+        self.layers.iter().flat_map(Layer::projections)
     }
 }
 
@@ -127,6 +127,11 @@ impl Layer {
             ffn_sub_norm: optional("ffn_sub_norm", inner)?,
             down: names.projections(layer, "down", &[("down", hidden)], inner)?,
         })
+    }
+
+    /// The layer's matrices, in the order of execution.
+    pub(crate) fn projections(&self) -> [&Projections; 4] {
+        [&self.qkv, &self.o, &self.gate_up, &self.down]
     }
 }
 

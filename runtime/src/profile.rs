@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 pub enum Phase {
     /// Looking up tokens.
     Embed,
-    /// Norms and quantisation of activations.
+    /// Norms and quantisation of activations, and what is done on the way: adding to the residual stream, the activation function.
     Quantise,
     /// The projections q, k and v.
     Qkv,
@@ -15,11 +15,11 @@ pub enum Phase {
     Attention,
     /// The projection behind attention.
     Out,
-    /// The projections gate and up, and the activation.
+    /// The projections gate and up.
     GateUp,
     /// The projection down.
     Down,
-    /// Adding to the residual stream.
+    /// Adding to the residual stream for the last time.
     Add,
     /// The last norm and the output head.
     Head,

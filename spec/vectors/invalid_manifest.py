@@ -63,7 +63,9 @@ def canonical_rules(t):
         "escaped-twice": (b'{"a":1,"\\u0061":2}', "a key twice, once escaped"), "slash": (b'"\\/"', "an escaped slash"), "letter": (b'"\\u0041"', "an escaped letter"),
         "upper-hex": (b'"\\u001F"', "an escape in upper-case hexadecimal"), "u0008": (b'"\\u0008"', "a long escape where a short one exists"), "u000a": (b'"\\u000a"', "a long escape of a newline"),
         "u0022": (b'"\\u0022"', "a long escape of a quotation mark"), "delete": (b'"\\u007f"', "an escaped U+007F"), "e9": (b'"\\u00e9"', "an escaped letter above ASCII"),
-        "pair": (b'"\\ud83d\\ude00"', "an escaped surrogate pair"),
+        "pair": (b'"\\ud83d\\ude00"', "an escaped surrogate pair"), "lone-high": (b'"\\ud83d"', "an escaped first half of a surrogate pair alone"),
+        "lone-low": (b'"\\ude00"', "an escaped second half of a surrogate pair alone"), "halves-swapped": (b'"\\ude00\\ud83d"', "the escaped halves of a surrogate pair in the wrong order"),
+        "lone-high-key": (b'{"\\ud83d":1}', "an escaped first half of a surrogate pair alone in a key"),
     }
     for name, (value, what) in values.items():
         t.built(64, name, f"the manifest is not canonical: {what}", manifest=injected(value))

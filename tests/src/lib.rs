@@ -3,7 +3,8 @@
 //! | item | what it is |
 //! |---|---|
 //! | [`sbnc`], [`run`] | the `sbnc` binary of this build, and one call of it |
-//! | [`folder`] | a temporary folder |
+//! | [`folder`], [`Place`] | a temporary folder, and one to run commands in |
+//! | [`golden_text`] | a recorded text |
 //! | [`golden`] | a golden model, where the machine has them |
 //! | [`Tensors`] | a safetensors file, read by the crate of the format's inventors |
 //! | [`Recipe`] | a model of any shape with random weights, as a compiled file |
@@ -12,6 +13,7 @@
 //! | [`python`] | an interpreter that has numpy |
 #![forbid(unsafe_code)]
 
+mod place;
 mod python;
 mod recipe;
 mod synthetic;
@@ -25,6 +27,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
+pub use place::{Place, golden_text};
 pub use python::python;
 pub use recipe::Recipe;
 pub use synthetic::synthetic;

@@ -2,107 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use sbnc_tests::{Output, Tensors, command, finish, folder, names, workspace};
-use tempfile::TempDir;
+use sbnc_tests::{Place, Tensors, golden_text as golden};
 
-const COMMANDS: [&str; 7] = ["compile", "inspect", "verify", "diff", "export", "pack", "unpack"];
+const COMMANDS: [&str; 11] =
+    ["compile", "inspect", "verify", "diff", "export", "pack", "unpack", "run", "ppl", "bench", "doctor"];
 const LINEAR: &str = "layers.0.attention.wqkv.weight";
-
-/// A folder to run commands in, which then speak of files by their names alone.
-struct Place {
-    folder: TempDir,
-}
-
-impl Place {
-    /// An empty folder.
-    fn new() -> Self {
-        Self { folder: folder() }
-    }
-
-    /// A folder with the tiny model of the README in `model` and compiled as `a.sbnc`.
-    fn with_model() -> Self {
-        let place = Self::new();
-        fs::create_dir(place.path("model")).unwrap();
-        let source = workspace().join("tests/models/sparse-bitnet-tiny");
-        for name in names(&source) {
-            fs::copy(source.join(&name), place.path("model").join(&name)).unwrap();
-        }
-        place.ok("compile model -o a.sbnc");
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn read(&self, name: &str) -> Vec<u8> {
-        fs::read(self.path(name)).unwrap()
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) {
-        fs::write(self.path(name), bytes).unwrap();
-    }
-
-    fn names(&self) -> Vec<String> {
-        names(self.folder.path())
-    }
-
-    /// A call whose arguments are the words of `line`.
-    fn command(&self, line: &str) -> Command {
-        let mut command = command(line.split_whitespace());
-        command.current_dir(self.folder.path());
-        command
-    }
-
-    fn run(&self, line: &str) -> Output {
-        finish(&mut self.command(line))
-    }
-
-    /// Runs what must succeed, in silence on stderr; its stdout.
-    #[track_caller]
-    fn ok(&self, line: &str) -> String {
-        let output = self.run(line);
-        assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "sbnc {line}");
-        output.stdout
-    }
-
-    /// Runs what must fail, in silence on stdout, with these words, and leaving no file; its stderr.
-    #[track_caller]
-    fn fails(&self, line: &str, code: i32, words: &[&str]) -> String {
-        let before = self.names();
-        let output = self.run(line);
-        assert_eq!(output.code, Some(code), "sbnc {line}\n{}", output.stderr);
-        assert_eq!(output.stdout, "", "sbnc {line}");
-        for word in words {
-            assert!(output.stderr.contains(word), "sbnc {line}: {word:?} is missing in: {}", output.stderr);
-        }
-        assert_eq!(self.names(), before, "sbnc {line} must leave nothing");
-        output.stderr
-    }
-}
-
-/// Compares a text with the golden file of this name, or writes the file where `SBNC_BLESS` is set.
-#[track_caller]
-fn golden(name: &str, found: &str) {
-    let path = workspace().join("tests/golden").join(name);
-    if std::env::var_os("SBNC_BLESS").is_some() {
-        fs::write(&path, found).unwrap();
-        return;
-    }
-    let expected = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let line = expected.lines().zip(found.lines()).take_while(|(a, b)| a == b).count();
-    let shown = |text: &str| text.lines().nth(line).unwrap_or("(the end)").to_owned();
-    assert!(
-        expected == found,
-        "{name}, line {}:\nexpected {}\nfound    {}\nif the change is meant, run the test with SBNC_BLESS=1 and read the diff",
-        line + 1,
-        shown(&expected),
-        shown(found)
-    );
-}
 
 /// Figures that differ between two runs, masked: seconds and rates.
 fn masked(text: &str) -> String {
@@ -151,6 +57,29 @@ fn help_is_as_recorded() {
         golden(&format!("help-{name}.txt"), &place.ok(&format!("{name} --help")));
     }
     assert_eq!(place.ok("--version"), concat!("sbnc ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn a_target_decides_how_trits_are_stored() {
+    let place = Place::with_model();
+    let choices = [
+        ("cpu", "2:4", "nm-6b", "rows"),
+        ("cpu", "6:8", "t5", "rows"),
+        ("cuda", "2:4", "nm-vi", "fragments"),
+        ("cuda", "6:8", "nm-vi", "windows"),
+        ("cuda", "none", "t2", "rows"),
+    ];
+    for (target, nm, encoding, order) in choices {
+        let said = place.ok(&format!("compile model -o t.sbnc --nm {nm} --target {target}"));
+        assert!(said.contains(&format!("for the target {target}")), "{said}");
+        let shown = place.run(&format!("inspect t.sbnc --tensor {LINEAR} --json")).expect_code(0).json();
+        assert_eq!((shown["encoding"].as_str(), shown["order"].as_str()), (Some(encoding), Some(order)), "{shown}");
+        // The file says what it was compiled for, so its source proves it.
+        place.ok("verify t.sbnc --against model");
+    }
+    place.ok("compile model -o t.sbnc --nm 2:4 --target cpu --encoding t2");
+    let shown = place.run(&format!("inspect t.sbnc --tensor {LINEAR} --json")).expect_code(0).json();
+    assert_eq!(shown["encoding"], "t2", "what is asked for comes first");
 }
 
 #[test]

@@ -131,8 +131,8 @@ pub(crate) struct Compile {
     /// Sparsity: auto takes what the checkpoint declares, none keeps every trit, N:M masks latent weights and checks packed ones
     #[arg(long, default_value = "auto", value_name = "auto|none|N:M", value_parser = parse_pattern)]
     pub(crate) nm: RequestedPattern,
-    /// What the file is meant for, which decides how trits are stored; every backend runs every file
-    #[arg(long, value_enum, default_value = "auto")]
+    // The help is made of the table that decides.
+    #[arg(long, value_enum, default_value = "auto", help = target_help())]
     pub(crate) target: Target,
     /// How trits are stored; auto: as suits the target
     #[arg(long, value_enum, default_value = "auto")]
@@ -184,8 +184,16 @@ impl ValueEnum for Target {
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.name()).help(self.describe()))
+        Some(PossibleValue::new(self.name()))
     }
+}
+
+fn target_help() -> String {
+    let rows: Vec<String> = Target::ALL.iter().map(|t| format!("{}: {}", t.name(), t.describe())).collect();
+    format!(
+        "What the file is meant for, though every backend runs every file: how trits are stored. {}",
+        rows.join("; ")
+    )
 }
 
 /// What the user wants of the sparsity.

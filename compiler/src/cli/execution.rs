@@ -35,7 +35,7 @@ pub(crate) enum DeviceChoice {
 #[command(next_help_heading = "Choosing tokens")]
 pub(crate) struct Choosing {
     /// Divide logits by this before drawing; 0 always takes the most likely token
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
     temperature: f32,
     /// Draw from this many of the most likely tokens; 0 for all
     #[arg(long, value_name = "K", default_value_t = 0)]

@@ -69,7 +69,10 @@ impl Target {
         let named = row.into_iter().zip(PATTERNS);
         // What is stored like the rest is part of the rest.
         let texts = named.enumerate().filter(|&(i, (packing, _))| i == 2 || packing != rest);
-        texts.map(|(_, (packing, patterns))| format!("{} for {patterns}", name_of(packing))).collect::<Vec<_>>().join(", ")
+        texts
+            .map(|(_, (packing, patterns))| format!("{} for {patterns}", name_of(packing)))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 

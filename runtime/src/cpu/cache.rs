@@ -42,7 +42,7 @@ impl KvCache {
         let layers = match kind {
             CacheType::F16 => Layers::Half(Half::F16, sides(layers, len)?),
             CacheType::Bf16 => Layers::Half(Half::Bf16, sides(layers, len)?),
-            CacheType::F32 => Layers::Wide(sides(layers, len)?),
+            CacheType::F32 | CacheType::Auto => Layers::Wide(sides(layers, len)?),
         };
         Ok(Self { layers, heads, rotation, capacity })
     }

@@ -17,7 +17,7 @@ use sbnc_kernels::cpu::ops::Heads;
 use sbnc_kernels::cpu::{Cpu, Rule};
 
 use self::cache::KvCache;
-use self::project::{Input, Projector};
+use self::project::{Buffers, Input, Projector, Source};
 use crate::device::{Engine, Interrupt, Step};
 use crate::error::Result;
 use crate::memory::zeros;
@@ -31,7 +31,7 @@ pub(crate) struct CpuEngine {
     cpu: Arc<Cpu>,
     heads: Heads,
     cache: KvCache,
-    projector: Projector,
+    buffers: Buffers,
     rows: Rows,
     profile: Profile,
 }
@@ -43,7 +43,6 @@ struct Rows {
     qkv: Vec<f32>,
     attention: Vec<f32>,
     gate_up: Vec<f32>,
-    gated: Vec<f32>,
     /// What is added to the residual stream.
     y: Vec<f32>,
     /// Normalised last states of the rows whose logits are wanted.
@@ -74,13 +73,12 @@ impl CpuEngine {
             cpu: Arc::clone(cpu),
             heads,
             cache: KvCache::new((c.layers, heads), rotation, kind, (size.sequences, size.context))?,
-            projector: Projector::new(&model.plan, size.chunk)?,
+            buffers: Buffers::new(&model.plan, size.chunk)?,
             rows: Rows {
                 x: rows(c.hidden)?,
                 qkv: rows(heads.row())?,
                 attention: rows(c.q_width())?,
                 gate_up: rows(2 * c.intermediate)?,
-                gated: rows(c.intermediate)?,
                 y: rows(c.hidden)?,
                 last: zeros(size.wanted * c.hidden, "last states")?,
             },
@@ -91,10 +89,10 @@ impl CpuEngine {
     /// Bytes that [`CpuEngine::new`] allocates but for keys and values, about.
     pub(crate) fn scratch_bytes(model: &Loaded, size: Size) -> u64 {
         let c = &model.config;
-        let row = 2 * c.hidden + 2 * c.q_width() + 2 * c.kv_width() + 3 * c.intermediate;
+        let row = 2 * c.hidden + 2 * c.q_width() + 2 * c.kv_width() + 2 * c.intermediate;
         let angles = size.context * c.head_dim;
         let numbers = size.chunk * row + size.wanted * c.hidden + angles;
-        4 * numbers as u64 + Projector::bytes(&model.plan, size.chunk)
+        4 * numbers as u64 + Buffers::bytes(&model.plan, size.chunk)
     }
 
     /// Writes the normalised last states of some rows to the front of `last`.
@@ -108,26 +106,27 @@ impl CpuEngine {
 
 impl Engine for CpuEngine {
     fn run(&mut self, step: Step<'_>, interrupt: &Interrupt) -> Result<()> {
-        let Self { model, cpu, heads, cache, projector, rows, profile } = self;
+        let Self { model, cpu, heads, cache, buffers, rows, profile } = self;
         let (c, plan, file) = (&model.config, &model.plan, &model.file);
         let n = step.tokens.len();
         let x = &mut rows.x[..n * c.hidden];
         let qkv = &mut rows.qkv[..n * heads.row()];
         let attention = &mut rows.attention[..n * c.q_width()];
         let gate_up = &mut rows.gate_up[..n * 2 * c.intermediate];
-        let gated = &mut rows.gated[..n * c.intermediate];
         let y = &mut rows.y[..n * c.hidden];
-        let normed = |norm| Some((norm, c.norm_eps));
 
         profile.time(Phase::Embed, || {
             let embed = plan.embed.dense(file);
             x.chunks_exact_mut(c.hidden).zip(step.tokens).for_each(|(x, &token)| embed.read_row(token as usize, x));
         });
+        let mut projector = Projector { cpu, file, eps: c.norm_eps, buffers, profile };
         for (i, layer) in plan.layers.iter().enumerate() {
             interrupt.check()?;
-            let input = Input { x, norm: normed(&layer.attn_norm[..]), rule: c.input_rule() };
-            projector.run(cpu, file, &layer.qkv, &input, c.norm_eps, qkv, (Phase::Qkv, profile));
-            profile.time(Phase::Attention, || {
+            // What a layer adds to the stream is added where the next one reads it.
+            let source = if i == 0 { Source::Rows(x) } else { Source::Sum { x, y } };
+            let input = Input { source, norm: Some(&layer.attn_norm), rule: c.input_rule() };
+            projector.run(&layer.qkv, input, qkv, Phase::Qkv);
+            projector.profile.time(Phase::Attention, || {
                 let mut norm_heads = |norm: &Option<Vec<f32>>, offset, count| {
                     if let Some(norm) = norm {
                         cpu.norm_heads(qkv, heads.row(), offset, count, norm, c.norm_eps);
@@ -137,19 +136,17 @@ impl Engine for CpuEngine {
                 norm_heads(&layer.k_norm, c.q_width(), heads.kv_heads);
                 cache.attend(cpu, i, step.segments, qkv, attention);
             });
-            let norm = layer.attn_sub_norm.as_deref().and_then(normed);
-            let input = Input { x: attention, norm, rule: Rule::A8 };
-            projector.run(cpu, file, &layer.o, &input, c.norm_eps, y, (Phase::Out, profile));
-            profile.time(Phase::Add, || cpu.add(x, y));
+            let source = Source::Rows(attention);
+            let input = Input { source, norm: layer.attn_sub_norm.as_deref(), rule: Rule::A8 };
+            projector.run(&layer.o, input, y, Phase::Out);
 
-            let input = Input { x, norm: normed(&layer.ffn_norm[..]), rule: c.input_rule() };
-            projector.run(cpu, file, &layer.gate_up, &input, c.norm_eps, gate_up, (Phase::GateUp, profile));
-            profile.time(Phase::GateUp, || cpu.gate(c.activation, gate_up, c.intermediate, gated));
-            let norm = layer.ffn_sub_norm.as_deref().and_then(normed);
-            let input = Input { x: gated, norm, rule: Rule::A8 };
-            projector.run(cpu, file, &layer.down, &input, c.norm_eps, y, (Phase::Down, profile));
-            profile.time(Phase::Add, || cpu.add(x, y));
+            let input = Input { source: Source::Sum { x, y }, norm: Some(&layer.ffn_norm), rule: c.input_rule() };
+            projector.run(&layer.gate_up, input, gate_up, Phase::GateUp);
+            let source = Source::Gated { activation: c.activation, gate_up };
+            let input = Input { source, norm: layer.ffn_sub_norm.as_deref(), rule: Rule::A8 };
+            projector.run(&layer.down, input, y, Phase::Down);
         }
+        profile.time(Phase::Add, || cpu.add(x, y));
         Ok(())
     }
 

@@ -1,8 +1,9 @@
-//! Linear layers of a step: inputs are normalised and quantised once for all matrices that share them.
+//! Linear layers of a step: what comes before them is done while the inputs are quantised, once for all matrices that share them.
 //!
-//! Matrices with norms of their own, and those that the compiler was told to leave dense, are computed one by one from the normalised input in f32. They are
-//! rare, so nothing is allocated for them unless the plan has some.
+//! Matrices with norms of their own, and those that the compiler was told to leave dense, are computed one by one from inputs in f32. They are rare, so
+//! nothing is allocated for them unless the plan has some.
 
+use sbnc_kernels::cpu::ops::Activation;
 use sbnc_kernels::cpu::{Activations, Cpu, Linear, Output, Rule};
 
 use crate::error::Result;
@@ -14,16 +15,125 @@ use crate::tensor::File;
 /// The most matrices that share an input: q, k and v.
 const MOST_PARTS: usize = 3;
 
+/// Where the inputs of a layer come from.
+pub(super) enum Source<'a> {
+    /// They are there.
+    Rows(&'a [f32]),
+    /// The residual stream, to which something is to be added first.
+    Sum { x: &'a mut [f32], y: &'a [f32] },
+    /// The product of an activated gate and its partner.
+    Gated { activation: Activation, gate_up: &'a [f32] },
+}
+
 /// What goes into projections: rows, the norm before them, and how they are quantised.
 pub(super) struct Input<'a> {
-    pub(super) x: &'a [f32],
-    pub(super) norm: Option<(&'a [f32], f32)>,
+    pub(super) source: Source<'a>,
+    pub(super) norm: Option<&'a [f32]>,
     pub(super) rule: Rule,
 }
 
-/// Buffers of linear layers.
-pub(super) struct Projector {
+/// Linear layers of one step: the kernels, and what all layers have in common.
+pub(super) struct Projector<'a> {
+    pub(super) cpu: &'a Cpu,
+    pub(super) file: &'a File,
+    pub(super) eps: f32,
+    pub(super) buffers: &'a mut Buffers,
+    pub(super) profile: &'a mut Profile,
+}
+
+impl Projector<'_> {
+    /// Computes all parts: `out` has `projections.rows` values for each row of the input.
+    pub(super) fn run(&mut self, projections: &Projections, input: Input<'_>, out: &mut [f32], phase: Phase) {
+        if !projections.share_input() {
+            return self.run_apart(projections, input, out, phase);
+        }
+        let Self { cpu, file, eps, buffers: Buffers { activations, .. }, profile } = self;
+        let Input { source, norm, rule } = input;
+        let (norm, cols) = (norm.map(|norm| (norm, *eps)), projections.cols);
+        profile.time(Phase::Quantise, || match source {
+            Source::Rows(x) => cpu.quantise(x, cols, norm, rule, activations),
+            Source::Sum { x, y } => cpu.add_quantise(x, y, cols, norm, rule, activations),
+            Source::Gated { activation, gate_up } => {
+                cpu.gate_quantise(activation, gate_up, cols, norm, rule, activations);
+            }
+        });
+        profile.time(phase, || {
+            let parts = &projections.parts;
+            let mut layers = [linear(&parts[0], file); MOST_PARTS];
+            for (layer, part) in layers[1..].iter_mut().zip(&parts[1..]) {
+                *layer = linear(part, file);
+            }
+            cpu.linear(&layers[..parts.len()], activations, &mut Output { values: out, stride: projections.rows });
+        });
+    }
+
+    /// Computes parts that do not share their inputs.
+    fn run_apart(&mut self, projections: &Projections, input: Input<'_>, out: &mut [f32], phase: Phase) {
+        let Self { cpu, file, eps, buffers, profile } = self;
+        let Buffers { activations, gated, once, twice, outputs } = buffers;
+        let start = std::time::Instant::now();
+        let cols = projections.cols;
+        let x: &[f32] = match input.source {
+            Source::Rows(x) => x,
+            Source::Sum { x, y } => {
+                cpu.add(x, y);
+                x
+            }
+            Source::Gated { activation, gate_up } => {
+                let gated = &mut gated[..gate_up.len() / 2];
+                cpu.gate(activation, gate_up, cols, gated);
+                gated
+            }
+        };
+        let once = match input.norm {
+            Some(weight) => {
+                cpu.norm(x, weight, *eps, &mut once[..x.len()]);
+                &once[..x.len()]
+            }
+            None => x,
+        };
+        for part in &projections.parts {
+            if part.weight.is_ternary() {
+                cpu.quantise(once, cols, part.norm.as_deref().map(|norm| (norm, *eps)), input.rule, activations);
+                let mut out = Output { values: &mut *out, stride: projections.rows };
+                cpu.linear(&[linear(part, file)], activations, &mut out);
+                continue;
+            }
+            let x = match &part.norm {
+                Some(norm) => {
+                    cpu.norm(once, norm, *eps, &mut twice[..once.len()]);
+                    &twice[..once.len()]
+                }
+                None => once,
+            };
+            let outputs = &mut outputs[..x.len() / cols * part.weight.rows];
+            cpu.dense(&part.weight.dense(file), cols, x, outputs);
+            place(part, outputs, out, projections.rows);
+        }
+        profile.add(phase, start.elapsed());
+    }
+}
+
+/// Puts the outputs of one dense matrix among those of all parts.
+fn place(part: &Projection, outputs: &[f32], out: &mut [f32], stride: usize) {
+    let rows = part.weight.rows;
+    for (out, y) in out.chunks_exact_mut(stride).zip(outputs.chunks_exact(rows)) {
+        let out = &mut out[part.offset..][..rows];
+        out.copy_from_slice(y);
+        if let Some(bias) = &part.bias {
+            out.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
+        }
+    }
+}
+
+fn linear<'a>(part: &'a Projection, file: &'a File) -> Linear<'a> {
+    Linear { weight: part.weight.matrix(file), bias: part.bias.as_deref(), offset: part.offset }
+}
+
+/// Inputs and outputs of linear layers between kernels.
+pub(super) struct Buffers {
     activations: Activations,
+    gated: Vec<f32>,
     /// Normalised inputs, and inputs with a second norm, in f32.
     once: Vec<f32>,
     twice: Vec<f32>,
@@ -31,9 +141,10 @@ pub(super) struct Projector {
     outputs: Vec<f32>,
 }
 
-/// Values of a row in each of a projector's buffers.
+/// Values of a row in each of the buffers.
 struct Widths {
     activations: usize,
+    gated: usize,
     once: usize,
     twice: usize,
     outputs: usize,
@@ -41,27 +152,28 @@ struct Widths {
 
 impl Widths {
     fn new(plan: &Plan) -> Self {
-        let widest = |wanted: fn(&Projections) -> bool, width: fn(&Projections) -> usize| {
-            plan.projections().filter(|p| wanted(p)).map(width).max().unwrap_or(0)
-        };
-        let any = |p: &Projections, is: fn(&Projection) -> bool| p.parts.iter().any(is);
-        let _ = any;
+        let apart = |p: &&Projections| !p.share_input();
+        let dense = |p: &&Projections| p.parts.iter().any(|part| !part.weight.is_ternary());
+        let twice = |p: &&Projections| p.parts.iter().any(|part| !part.weight.is_ternary() && part.norm.is_some());
+        let widest = |widths: &mut dyn Iterator<Item = usize>| widths.max().unwrap_or(0);
         Self {
-            activations: widest(|_| true, |p| p.cols),
-            once: widest(|p| !p.share_input(), |p| p.cols),
-            twice: widest(|p| p.parts.iter().any(|p| p.norm.is_some() && !p.weight.is_ternary()), |p| p.cols),
-            outputs: widest(|p| p.parts.iter().any(|p| !p.weight.is_ternary()), |p| p.rows),
+            activations: widest(&mut plan.projections().map(|p| p.cols)),
+            gated: widest(&mut plan.layers.iter().map(|l| &l.down).filter(apart).map(|p| p.cols)),
+            once: widest(&mut plan.projections().filter(apart).map(|p| p.cols)),
+            twice: widest(&mut plan.projections().filter(twice).map(|p| p.cols)),
+            outputs: widest(&mut plan.projections().filter(dense).map(|p| p.rows)),
         }
     }
 }
 
-impl Projector {
+impl Buffers {
     /// Buffers for `chunk` rows of any projection of the plan.
     pub(super) fn new(plan: &Plan, chunk: usize) -> Result<Self> {
         let widths = Widths::new(plan);
         let rows = |width: usize| zeros(chunk * width, "inputs of projections");
         Ok(Self {
             activations: Activations::with_capacity(chunk, widths.activations),
+            gated: rows(widths.gated)?,
             once: rows(widths.once)?,
             twice: rows(widths.twice)?,
             outputs: rows(widths.outputs)?,
@@ -70,87 +182,7 @@ impl Projector {
 
     /// Bytes that they take, about.
     pub(super) fn bytes(plan: &Plan, chunk: usize) -> u64 {
-        let widths = Widths::new(plan);
-        (chunk * (widths.activations + 4 * (widths.once + widths.twice + widths.outputs))) as u64
+        let Widths { activations, gated, once, twice, outputs } = Widths::new(plan);
+        (chunk * (activations + 4 * (gated + once + twice + outputs))) as u64
     }
-
-    /// Computes all parts: `out` has `projections.rows` values for each row of the input.
-    #[allow(clippy::too_many_arguments, reason = "kernels, weights, input, output and clock are five different things")]
-    pub(super) fn run(
-        &mut self,
-        cpu: &Cpu,
-        file: &File,
-        projections: &Projections,
-        input: &Input<'_>,
-        eps: f32,
-        out: &mut [f32],
-        (phase, profile): (Phase, &mut Profile),
-    ) {
-        if !projections.share_input() {
-            return profile.time(phase, || self.run_apart(cpu, file, projections, input, eps, out));
-        }
-        let activations = &mut self.activations;
-        profile.time(Phase::Quantise, || {
-            cpu.quantise(input.x, projections.cols, input.norm, input.rule, activations);
-        });
-        profile.time(phase, || {
-            let mut out = Output { values: out, stride: projections.rows };
-            let parts = &projections.parts;
-            let first = linear(&parts[0], file);
-            let mut layers = [first; MOST_PARTS];
-            for (layer, part) in layers[1..].iter_mut().zip(&parts[1..]) {
-                *layer = linear(part, file);
-            }
-            cpu.linear(&layers[..parts.len()], activations, &mut out);
-        });
-    }
-
-    /// Computes parts that do not share their inputs.
-    fn run_apart(
-        &mut self,
-        cpu: &Cpu,
-        file: &File,
-        projections: &Projections,
-        input: &Input<'_>,
-        eps: f32,
-        out: &mut [f32],
-    ) {
-        let Projections { parts, rows: stride, cols } = projections;
-        let Self { activations, once, twice, outputs } = self;
-        let once: &[f32] = match input.norm {
-            Some((weight, eps)) => {
-                cpu.norm(input.x, weight, eps, &mut once[..input.x.len()]);
-                &once[..input.x.len()]
-            }
-            None => input.x,
-        };
-        for part in parts {
-            if part.weight.is_ternary() {
-                cpu.quantise(once, *cols, part.norm.as_deref().map(|norm| (norm, eps)), input.rule, activations);
-                cpu.linear(&[linear(part, file)], activations, &mut Output { values: out, stride: *stride });
-                continue;
-            }
-            let x = match &part.norm {
-                Some(norm) => {
-                    cpu.norm(once, norm, eps, &mut twice[..once.len()]);
-                    &twice[..once.len()]
-                }
-                None => once,
-            };
-            let rows = part.weight.rows;
-            let outputs = &mut outputs[..x.len() / cols * rows];
-            cpu.dense(&part.weight.dense(file), *cols, x, outputs);
-            for (out, y) in out.chunks_exact_mut(*stride).zip(outputs.chunks_exact(rows)) {
-                let out = &mut out[part.offset..][..rows];
-                out.copy_from_slice(y);
-                if let Some(bias) = &part.bias {
-                    out.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
-                }
-            }
-        }
-    }
-}
-
-fn linear<'a>(part: &'a Projection, file: &'a File) -> Linear<'a> {
-    Linear { weight: part.weight.matrix(file), bias: part.bias.as_deref(), offset: part.offset }
 }

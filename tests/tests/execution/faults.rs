@@ -228,6 +228,11 @@ fn devices_that_are_not_there() {
     let (_folder, path) = write(&Recipe::small());
     Model::options().device(Device::Auto).open(&path).unwrap();
     Model::options().device(Device::Cpu).open(&path).unwrap();
+    // Where there is a GPU, the model opens.
+    if let Err(error) = Model::options().device(Device::Cuda).open(&path) {
+        assert_says(&error, Kind::Device, &["cuda"]);
+        assert_eq!(error.kind().exit_code(), 8);
+    }
 }
 
 #[test]

@@ -4,14 +4,11 @@ use sbnc_runtime::{CacheType, Model, SessionOptions};
 
 use crate::kit::{Golden, NAMES, best_token, distance, name, platforms};
 
-/// The models' own code ran in f32, and these models are small and random: one rounded key moves every logit.
-fn exact() -> SessionOptions {
-    SessionOptions { cache: CacheType::F32, ..SessionOptions::default() }
-}
-
 /// The logits of a whole prompt.
 fn logits(model: &Model, tokens: &[u32]) -> Vec<f32> {
-    let mut session = model.session(&exact()).unwrap();
+    // The models' own code ran in f32, and these models are small and random: one rounded key would move every logit.
+    let mut session = model.session(&SessionOptions::default()).unwrap();
+    assert_eq!(session.cache(), CacheType::F32);
     let mut all = Vec::new();
     session.forward_all(tokens, |rows| all.extend_from_slice(rows.values)).unwrap();
     all
@@ -39,7 +36,7 @@ fn greedy_tokens_are_those_of_the_models_own_code() {
         for platform in platforms() {
             let opened = golden.open(platform, 2);
             for (i, prompt) in golden.prompts.iter().enumerate() {
-                let mut session = opened.session(&exact()).unwrap();
+                let mut session = opened.session(&SessionOptions::default()).unwrap();
                 let mut found = best_token(session.forward(&prompt.tokens).unwrap());
                 for (step, &(token, margin)) in prompt.greedy.iter().enumerate() {
                     let place = format!("{model}, {}, prompt {i}, step {step}", name(platform));

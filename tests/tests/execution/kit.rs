@@ -91,3 +91,15 @@ pub(crate) fn distance(a: &[f32], b: &[f32]) -> f64 {
 pub(crate) fn best_token(logits: &[f32]) -> u32 {
     (0..logits.len() as u32).max_by(|&a, &b| logits[a as usize].total_cmp(&logits[b as usize])).unwrap()
 }
+
+/// Checks that rows of `width` numbers are the same but for the order of sums in f32. Where an input lies between two integers, that order decides, and
+/// moves what comes after it by some thousandths; anything that is wrong moves every row by more.
+#[track_caller]
+pub(crate) fn assert_same(found: &[f32], expected: &[f32], width: usize, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let rows = found.chunks_exact(width).zip(expected.chunks_exact(width));
+    let mut errors: Vec<f64> = rows.map(|(found, expected)| distance(found, expected)).collect();
+    errors.sort_by(f64::total_cmp);
+    let (median, most) = (errors[errors.len() / 2], errors[errors.len() - 1]);
+    assert!(median < 1e-5 && most < 0.1, "{what}: {median:.1e}, at most {most:.1e}");
+}

@@ -106,6 +106,7 @@ impl Run {
     }
 
     fn once(&self, model: &Model, session: &mut Session, prompt: Prompt<'_>) -> Result<()> {
+        let logits = self.logits.as_deref().map(logits::Output::create).transpose()?;
         let mut generation = self.settings(session.generate(prompt, &self.choosing.sampling(self.logprobs))?)?;
         let has_text = model.tokenizer().is_ok();
         let mut told = Told::default();
@@ -132,11 +133,9 @@ impl Run {
             tell(&usage);
         }
         ended?;
-        match &self.logits {
-            // The last token was chosen and not run: there are no logits after it.
-            Some(path) => logits::write(session, &tokens[..tokens.len() - usize::from(!generated.is_empty())], path),
-            None => Ok(()),
-        }
+        // The last token was chosen and not run: there are no logits after it.
+        let run = &tokens[..tokens.len() - usize::from(!generated.is_empty())];
+        logits.map_or(Ok(()), |logits| logits.write(session, run))
     }
 
     fn settings<'a>(&self, generation: Generation<'a>) -> Result<Generation<'a>> {

@@ -3,76 +3,20 @@
 //! A session checks what it is asked, cuts it into chunks, and keeps account of which tokens each sequence's cache holds. Computing is the business of its
 //! [engine](crate::device). A call that fails leaves every sequence as it was before.
 
-use std::fmt;
-use std::ops::Range;
+mod options;
+mod step;
 
-use crate::cpu::{CpuEngine, Size};
-use crate::device::{Engine, Interrupt, OnDevice, Segment, Step};
+use std::fmt;
+
+use self::options::within;
+pub use self::options::{CacheType, SessionOptions};
+use self::step::{Cursor, StepBuffer};
+use crate::cpu::Size;
+use crate::device::{Engine, Interrupt, OnDevice, Step};
 use crate::error::{Error, Kind, Result};
 use crate::memory::zeros;
 use crate::model::Model;
 use crate::profile::Profile;
-
-/// How large a session is. Everything is allocated when it is opened.
-#[derive(Clone, Debug)]
-pub struct SessionOptions {
-    /// The most tokens of a sequence, prompt and answer together. Zero stands for the model's context, at most 4096.
-    pub context: usize,
-    /// Sequences that are kept at a time.
-    pub sequences: usize,
-    /// Tokens that are run at a time; a longer prompt takes several passes over the weights. Zero stands for what suits the device.
-    pub chunk: usize,
-    /// How keys and values are stored.
-    pub cache: CacheType,
-    /// The most bytes that the session may take, if there is a limit.
-    pub memory: Option<u64>,
-    /// A flag that ends running calls.
-    pub interrupt: Interrupt,
-}
-
-/// How keys and values are stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum CacheType {
-    /// binary16: more precision.
-    #[default]
-    F16,
-    /// The upper half of binary32: more range.
-    Bf16,
-    /// binary32: twice the memory and slow code, for comparing a model with f32 code.
-    F32,
-}
-
-impl CacheType {
-    /// Bytes of one number.
-    fn bytes(self) -> u64 {
-        match self {
-            Self::F16 | Self::Bf16 => 2,
-            Self::F32 => 4,
-        }
-    }
-}
-
-impl Default for SessionOptions {
-    fn default() -> Self {
-        Self {
-            context: 0,
-            sequences: 1,
-            chunk: 0,
-            cache: CacheType::F16,
-            memory: None,
-            interrupt: Interrupt::default(),
-        }
-    }
-}
-
-/// The default's bound on the context.
-const CONTEXT: usize = 4096;
-/// Logits of this many positions are computed at a time when all are wanted.
-const WANTED: usize = 16;
-/// Sequences of a session.
-const MOST_SEQUENCES: usize = 4096;
-/// Rows of a chunk.
-const MOST_CHUNK: usize = 1 << 16;
 
 /// Rows of numbers, one for each of some consecutive positions of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -112,6 +56,7 @@ pub struct Session {
     engine: Box<dyn Engine>,
     /// The tokens that each sequence's cache holds.
     sequences: Vec<Vec<u32>>,
+    cache: CacheType,
     context: usize,
     chunk: usize,
     interrupt: Interrupt,
@@ -120,16 +65,6 @@ pub struct Session {
     before: Vec<usize>,
     /// Logits or states that a call gives.
     out: Vec<f32>,
-}
-
-/// A step that is being put together.
-struct StepBuffer {
-    tokens: Vec<u32>,
-    segments: Vec<Segment>,
-    /// Rows that end an entry of the call's work.
-    ends: Vec<usize>,
-    /// Rows whose numbers are wanted.
-    wanted: Vec<usize>,
 }
 
 /// What a caller wants to know of its tokens.
@@ -147,22 +82,14 @@ type Work<'a> = [(usize, &'a [u32])];
 
 impl Session {
     pub(crate) fn new(model: &Model, options: &SessionOptions) -> Result<Self> {
+        let (size, cache) = options.size(model)?;
+        let Size { chunk, wanted, sequences, context } = size;
         let config = model.config();
-        let most = config.context;
-        let context = if options.context == 0 { most.min(CONTEXT) } else { options.context };
-        within("context", context, most, "tokens, the model's context")?;
-        within("sequences", options.sequences, MOST_SEQUENCES, "sequences")?;
-        let chunk = if options.chunk == 0 { model.suitable_chunk() } else { options.chunk };
-        within("chunk", chunk, MOST_CHUNK, "tokens")?;
-        let sequences = options.sequences;
-        let chunk = chunk.min(context * sequences).max(sequences);
-        let wanted = sequences.max(WANTED.min(chunk));
-        let size = Size { chunk, wanted, sequences, context };
-        check_budget(model, options, size)?;
         let segments = sequences.min(chunk);
         Ok(Self {
-            engine: model.engine(options, size)?,
+            engine: model.engine(cache, size)?,
             sequences: (0..sequences).map(|_| Vec::with_capacity(context)).collect(),
+            cache,
             context,
             chunk,
             interrupt: options.interrupt.clone(),
@@ -310,6 +237,11 @@ impl Session {
         self.context - self.sequences[sequence].len()
     }
 
+    /// How keys and values are stored; never [`CacheType::Auto`].
+    pub fn cache(&self) -> CacheType {
+        self.cache
+    }
+
     /// The flag that ends running calls.
     pub fn interrupt(&self) -> &Interrupt {
         &self.interrupt
@@ -439,34 +371,6 @@ impl What {
     }
 }
 
-/// The next token to run.
-struct Cursor {
-    entry: usize,
-    token: usize,
-}
-
-impl StepBuffer {
-    /// Takes the next tokens of the work, at most `chunk`.
-    fn fill(&mut self, work: &Work<'_>, cursor: &mut Cursor, sequences: &[Vec<u32>], chunk: usize) {
-        self.tokens.clear();
-        self.segments.clear();
-        self.ends.clear();
-        while self.tokens.len() < chunk && cursor.entry < work.len() {
-            let (slot, tokens) = work[cursor.entry];
-            let start = self.tokens.len();
-            let take = (chunk - start).min(tokens.len() - cursor.token);
-            self.tokens.extend_from_slice(&tokens[cursor.token..][..take]);
-            let rows: Range<usize> = start..start + take;
-            self.segments.push(Segment { rows, position: sequences[slot].len(), slot });
-            cursor.token += take;
-            if cursor.token == tokens.len() {
-                self.ends.push(self.tokens.len() - 1);
-                *cursor = Cursor { entry: cursor.entry + 1, token: 0 };
-            }
-        }
-    }
-}
-
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lengths: Vec<_> = self.sequences.iter().map(Vec::len).collect();
@@ -476,34 +380,4 @@ impl fmt::Debug for Session {
 
 fn common_prefix(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
-}
-
-fn within(option: &str, value: usize, most: usize, what: &str) -> Result<()> {
-    if (1..=most).contains(&value) {
-        return Ok(());
-    }
-    Err(Error::new(Kind::Usage, option, format!("1 to {most} {what}"), value.to_string()))
-}
-
-/// Refuses a session that does not fit its budget, and says what would.
-fn check_budget(model: &Model, options: &SessionOptions, size: Size) -> Result<()> {
-    let Some(budget) = options.memory else { return Ok(()) };
-    let config = model.config();
-    let bytes = |size: Size| {
-        let cache = config.cache_values_per_token() * options.cache.bytes() * (size.sequences * size.context) as u64;
-        let out = 4 * (size.wanted * config.vocab.max(config.hidden)) as u64;
-        cache + out + CpuEngine::scratch_bytes(model.loaded(), size)
-    };
-    let needed = bytes(size);
-    if needed <= budget {
-        return Ok(());
-    }
-    let fits = |context: &usize| bytes(Size { context: *context, ..size }) <= budget;
-    let remedy = match (1..size.context).rev().find(fits) {
-        Some(context) => format!("a context of {context} tokens fits"),
-        None => "a smaller chunk or fewer sequences take less; one token of context does not fit".to_owned(),
-    };
-    let expected = format!("at most {budget} bytes");
-    let found = format!("{needed} bytes for {} sequences of {} tokens", size.sequences, size.context);
-    Err(Error::new(Kind::Budget, "memory of the session", expected, found).remedy(remedy))
 }

@@ -1,0 +1,79 @@
+//! A decode step allocates nothing, and neither does a chunk of a prompt: everything is there when a session is opened.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sbnc_format::encoding::Packing;
+use sbnc_format::{Encoding, Order};
+use sbnc_runtime::{Isa, Model, Platform, SessionOptions};
+use sbnc_tests::{Recipe, folder};
+
+/// The system's allocator, counting.
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is handed to the system's allocator, whose guarantees are those asked for; counting touches no memory that is handed out.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise is the one that the system's allocator asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as for `alloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Platforms on which some layers of a single token run in plain code, which is written to be read and allocates.
+const PLAIN: [Isa; 2] = [Isa::Portable, Isa::Avx2];
+
+/// The only test of this program, so that nobody else allocates.
+#[test]
+fn a_warm_session_allocates_nothing() {
+    let folder = folder();
+    let path = folder.path().join("model.sbnc");
+    let mut recipe = Recipe::small().with(&["attn_sub_norm", "ffn_sub_norm", "q_norm", "k_norm", "q_bias"]);
+    (recipe.model.hidden, recipe.model.intermediate, recipe.model.vocab) = (128, 256, 1000);
+    recipe.dense = vec!["v"];
+    for (encoding, order, pattern) in [
+        (Encoding::T5, Order::Rows, None),
+        (Encoding::Nm6b, Order::Rows, Some("2:4")),
+        (Encoding::NmVi, Order::Fragments, Some("2:4")),
+    ] {
+        let pattern = pattern.map_or(sbnc_format::Pattern::DENSE, |pattern| pattern.parse().unwrap());
+        recipe.packing = Packing { encoding, order, pattern };
+        recipe.write(&path);
+        for platform in Platform::available().filter(|p| !PLAIN.contains(&p.isa())) {
+            let model = Model::options().platform(platform).threads(2).open(&path).unwrap();
+            let options = SessionOptions { sequences: 2, chunk: 8, ..SessionOptions::default() };
+            let mut session = model.session(&options).unwrap();
+            let mut step = |what: &str, warm: bool, work: &[(usize, &[u32])]| {
+                let before = ALLOCATIONS.load(Ordering::Relaxed);
+                session.batch(work).unwrap();
+                let made = ALLOCATIONS.load(Ordering::Relaxed) - before;
+                let name = platform.isa().name();
+                assert!(!warm || made == 0, "{what}, {encoding:?}, {name}: {made} allocations");
+            };
+            // The first calls may fill what threads keep for themselves.
+            for warm in [false, false, true] {
+                step("decode", warm, &[(0, &[1])]);
+                step("two sequences", warm, &[(1, &[1]), (0, &[2])]);
+                step("a prompt in chunks", warm, &[(0, &[3; 11]), (1, &[4; 6])]);
+            }
+            session.forward_all(&[1, 2, 3], |_| ()).unwrap();
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            session.forward_all(&[1, 2, 3], |_| ()).unwrap();
+            session.copy_prefix(0, 1, 20).unwrap();
+            session.truncate(0, 5);
+            assert_eq!(session.reuse(1, &[1, 2]), 1);
+            assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "the rest of a session");
+        }
+    }
+}

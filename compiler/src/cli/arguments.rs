@@ -85,6 +85,14 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(i32).range(1..=19))]
         level: i32,
     },
+    /// Restore a packed file, byte for byte
+    Unpack {
+        /// An .sbncz file
+        file: PathBuf,
+        /// The .sbnc file to write [default: FILE with the extension .sbnc]
+        #[arg(short, long, value_name = "OUT.sbnc")]
+        output: Option<PathBuf>,
+    },
     /// Generate text with a model, or converse with it
     Run(Box<Run>),
     /// Measure how well a model foretells a text
@@ -98,14 +106,6 @@ pub(crate) enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
-    },
-    /// Restore a packed file, byte for byte
-    Unpack {
-        /// An .sbncz file
-        file: PathBuf,
-        /// The .sbnc file to write [default: FILE with the extension .sbnc]
-        #[arg(short, long, value_name = "OUT.sbnc")]
-        output: Option<PathBuf>,
     },
 }
 

@@ -14,6 +14,8 @@ mod source;
 mod stop;
 mod stream;
 mod template;
+#[cfg(test)]
+mod tests;
 mod tiktoken;
 mod tokenizer;
 

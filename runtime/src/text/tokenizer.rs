@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
@@ -18,6 +18,8 @@ pub struct Tokenizer(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     inner: tokenizers::Tokenizer,
+    /// The same, but special tokens are text to it: that is a setting of the tokenizer, not of the call. Made when it is first needed.
+    literal: OnceLock<tokenizers::Tokenizer>,
     pieces: Pieces,
     /// Tokens that are not text.
     special: BTreeSet<u32>,
@@ -116,7 +118,18 @@ impl Tokenizer {
         };
         let add_bos = config["add_bos_token"].as_bool();
         let vocab = if source.vocab > 0 { source.vocab } else { size };
-        Ok(Self(Arc::new(Inner { inner, pieces, special, special_texts, bos, eos, add_bos, template, vocab })))
+        Ok(Self(Arc::new(Inner {
+            inner,
+            literal: OnceLock::new(),
+            pieces,
+            special,
+            special_texts,
+            bos,
+            eos,
+            add_bos,
+            template,
+            vocab,
+        })))
     }
 
     /// The tokens of a text. All of them are below the size of the model's vocabulary.
@@ -125,9 +138,11 @@ impl Tokenizer {
         let adds = specials == Specials::Whole && add_bos != Some(false);
         let mut tokens = guarded("tokenizer", || {
             if specials == Specials::Text {
-                // Recognising special tokens is a setting of the tokenizer, not of the call.
-                let mut literal = self.0.inner.clone();
-                literal.set_encode_special_tokens(true);
+                let literal = self.0.literal.get_or_init(|| {
+                    let mut literal = self.0.inner.clone();
+                    literal.set_encode_special_tokens(true);
+                    literal
+                });
                 return Ok(literal.encode_fast(text, false)?.get_ids().to_vec());
             }
             Ok(self.0.inner.encode_fast(text, adds)?.get_ids().to_vec())

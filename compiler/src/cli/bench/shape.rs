@@ -4,6 +4,7 @@
 //! The file has no name when it is used, so nothing is left behind.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -129,10 +130,10 @@ impl Shape {
             let mut tensor = writer.tensor()?;
             if spec.role == Role::Linear {
                 let strip = packing.strip(cols as usize);
-                if !strips.contains_key(&cols) {
-                    strips.insert(cols, make_strips(packing, cols as usize, &mut random)?);
-                }
-                let strips = &strips[&cols];
+                let strips = match strips.entry(cols) {
+                    Entry::Occupied(made) => made.into_mut(),
+                    Entry::Vacant(place) => place.insert(make_strips(packing, cols as usize, &mut random)?),
+                };
                 let mut left = rows.div_ceil(strip.rows as u64) as usize * strip.bytes;
                 let mut start = random.next_u64() as usize % STRIPS * strip.bytes;
                 while left > 0 {

@@ -8,7 +8,7 @@ use crate::cpu::ops::scratch::take;
 use crate::cpu::simd::{Kernel, Simd, Stored, exp, widen};
 
 /// Keys of a block: their scores and one pass over their values stay in the first-level cache.
-const KEYS: usize = 32;
+const KEYS: usize = 64;
 
 /// Lanes of the widest vectors.
 const WIDEST: usize = 16;

@@ -53,7 +53,7 @@ fn memory_and_time_to_the_first_logits() {
 }
 
 /// Says how fast a session runs pieces of a text, and where the time goes.
-fn rates<'a>(what: &str, session: &mut Session, pieces: &mut dyn Iterator<Item = &'a [u32]>) {
+fn rates(what: &str, session: &mut Session, pieces: &mut dyn Iterator<Item = &[u32]>) {
     session.take_profile();
     let (start, before) = (Instant::now(), session.tokens(0).len());
     pieces.for_each(|piece| {

@@ -16,6 +16,7 @@ mod layers;
 mod weights;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use sbnc_kernels::cuda::attention::Run;
@@ -75,14 +76,14 @@ impl CudaEngine {
     /// Runs the captured step of so many sequences, or captures it first.
     fn replay(&mut self, rows: usize) -> Result<(), DeviceError> {
         let Self { gpu, buffers, steps, stream, .. } = self;
-        if !steps.contains_key(&rows) {
-            let graph = stream.capture(|stream| {
+        let graph = match steps.entry(rows) {
+            Entry::Occupied(captured) => captured.into_mut(),
+            Entry::Vacant(room) => room.insert(stream.capture(|stream| {
                 layers::embed(gpu, buffers, rows, stream)?;
                 (0..gpu.layers.len()).try_for_each(|i| layers::decode(gpu, buffers, i, rows, stream))
-            })?;
-            steps.insert(rows, graph);
-        }
-        steps[&rows].launch(stream)
+            })?),
+        };
+        graph.launch(stream)
     }
 
     /// Runs rows that are not all single tokens.

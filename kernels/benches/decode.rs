@@ -1,6 +1,7 @@
 //! How fast the linears of a decode step are: layers of the shape of BitNet b1.58 2B-4T, one after another from memory, in every stored form.
 //!
-//! `cargo bench -p sbnc-kernels --bench decode -- [--threads N] [--layers N] [--repeats N] [--tokens 1,2,4,8] [--platforms avx512,avx2]`
+//! `cargo bench -p sbnc-kernels --bench decode -- [--threads N] [--layers N] [--repeats N] [--tokens 1,2,4,8] [--platforms avx512,avx2]
+//! [--forms t2,nm-6b]`
 //!
 //! Prints bytes and weights per second, and the share of what a plain read of as many bytes takes; a round measures everything once, so that all
 //! medians are of the same minutes. Results are compared with the oracle's before anything is measured.
@@ -29,8 +30,11 @@ const FORMS: [(&str, Encoding, Order, (u8, u8)); 5] = [
 
 fn main() {
     let options = Options::parse();
-    let sets: Vec<Set> = FORMS.iter().map(|form| Set::new(form, options.layers)).collect();
-    let largest = sets.iter().map(|set| set.bytes).max().unwrap_or(0);
+    let forms =
+        FORMS.iter().filter(|form| options.forms.is_empty() || options.forms.iter().any(|f| form.0.starts_with(f)));
+    let sets: Vec<Set> = forms.map(|form| Set::new(form, options.layers)).collect();
+    // Much larger than any cache.
+    let largest = 1 << 29;
     let plain = vec![1u8; largest];
     let mut rows: Vec<Row> = Vec::new();
     for &threads in &options.threads {
@@ -214,6 +218,7 @@ struct Options {
     repeats: usize,
     tokens: Vec<usize>,
     platforms: Vec<Isa>,
+    forms: Vec<String>,
 }
 
 impl Options {
@@ -225,6 +230,7 @@ impl Options {
             repeats: 9,
             tokens: vec![1],
             platforms: vec![best],
+            forms: Vec::new(),
         };
         let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
         let numbers = |text: String| text.split(',').map(|n| n.parse().unwrap()).collect::<Vec<usize>>();
@@ -239,6 +245,7 @@ impl Options {
                     let isa = |name| Isa::ALL.into_iter().find(|isa| isa.name() == name).unwrap();
                     options.platforms = value.split(',').map(isa).collect();
                 }
+                "--forms" => options.forms = value.split(',').map(str::to_owned).collect(),
                 _ => panic!("unknown option {name}"),
             }
         }

@@ -7,6 +7,8 @@
 //! ```
 //!
 //! A linear layer is exact integer arithmetic with one rounding at the end, so every kernel gives the same sums, bit for bit. [`cpu`] holds the kernels
-//! for processors; its [`cpu::portable`] is plain code, written to be read, against which all others are tested.
+//! for processors; its [`cpu::portable`] is plain code, written to be read, against which all others are tested. [`cuda`] holds those for NVIDIA GPUs.
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;

@@ -6,7 +6,9 @@ use sbnc_kernels::cpu::gemm::{self, Kernel};
 use sbnc_kernels::cpu::{Activations, Linear, Output, Packed, Pool, Rule, portable};
 
 /// Encoding, order, and the patterns to choose from (0:0 is dense).
-const LAYOUTS: [(Encoding, Order, &[(u8, u8)]); 7] = [
+type Layout = (Encoding, Order, &'static [(u8, u8)]);
+
+const LAYOUTS: [Layout; 7] = [
     (Encoding::T2, Order::Rows, &[(0, 0), (2, 4), (6, 8)]),
     (Encoding::T5, Order::Rows, &[(0, 0), (6, 8), (3, 5)]),
     (Encoding::Nm6b, Order::Rows, &[(2, 4), (1, 4)]),

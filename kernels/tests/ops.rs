@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sbnc_kernels::cpu::ops::{Activation, Cache, Half, Heads, Pairing, Rotation, Segment, plain};
+use sbnc_kernels::cpu::ops::{Activation, Cache, Half, Heads, Pairing, Rotation, Segment, WideCache, plain};
 use sbnc_kernels::cpu::{Activations, Cpu, Dense, Platform, Rule};
 
 /// A small generator, so that a failure can be repeated.
@@ -260,9 +260,19 @@ fn attention_is_near_the_plain_one() {
         let qkv: Vec<f32> = random.floats(case.rows * case.heads.row()).iter().map(|v| v * spread).collect();
         let mut expected = vec![7.0; case.rows * case.heads.heads * case.heads.dim];
         plain::attend(&qkv, &case.heads, &case.segments, &cache, &mut expected);
+        let unpack = |bits: &u16| match half {
+            Half::F16 => half::f16::from_bits(*bits).to_f32(),
+            Half::Bf16 => half::bf16::from_bits(*bits).to_f32(),
+        };
+        let mut wide_keys: Vec<f32> = cache.keys.iter().map(unpack).collect();
+        let mut wide_values: Vec<f32> = cache.values.iter().map(unpack).collect();
+        let wide = WideCache { capacity: case.capacity, keys: &mut wide_keys, values: &mut wide_values };
         for cpu in cpus() {
             let mut got = vec![7.0; expected.len()];
+            let mut got_wide = got.clone();
             cpu.attend(&qkv, &case.heads, &case.segments, &cache, &mut got);
+            cpu.attend_wide(&qkv, &case.heads, &case.segments, &wide, &mut got_wide);
+            assert_eq!(bits(&got), bits(&got_wide), "the same keys and values in f32");
             let width = case.heads.heads * case.heads.dim;
             for row in 0..case.rows {
                 let apart = distance(&got[row * width..][..width], &expected[row * width..][..width]);
@@ -296,6 +306,16 @@ fn turning_and_storing_equal_the_plain_ones_bit_for_bit() {
         for cpu in cpus() {
             let got = run(&|qkv, cache| cpu.rotate_and_store(qkv, &case.heads, &rotation, &case.segments, cache));
             assert!(got == expected, "{:?}, {:?}, {rotation:?}", cpu.platform(), case.heads);
+            let (mut wide, mut keys, mut values) = (qkv.clone(), vec![0.0; got.1.len()], vec![0.0; got.2.len()]);
+            let mut cache = WideCache { capacity: case.capacity, keys: &mut keys, values: &mut values };
+            cpu.rotate_and_store_wide(&mut wide, &case.heads, &rotation, &case.segments, &mut cache);
+            let pack = |v: &f32| match half {
+                Half::F16 => half::f16::from_f32(*v).to_bits(),
+                Half::Bf16 => half::bf16::from_f32(*v).to_bits(),
+            };
+            // Where nothing was stored there are zeros here and nines there.
+            let agree = |(w, &n): (&f32, &u16)| pack(w) == n || n == 9 && *w == 0.0;
+            assert!(bits(&wide) == got.0 && keys.iter().zip(&got.1).all(agree) && values.iter().zip(&got.2).all(agree));
         }
     }
 }

@@ -29,6 +29,29 @@ pub enum Device {
     Cuda,
 }
 
+/// How a device chooses tokens, where it can: filters at temperature 1, in the order top-k, top-p, min-p, then a draw at the temperature. The draws are those of
+/// the sampler for processors, up to the last bit of what is added up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OnDevice {
+    /// 0 for the likeliest token.
+    pub temperature: f32,
+    /// How many of the likeliest tokens are kept; 0 for all.
+    pub top_k: usize,
+    /// What share of the probability they have; 1 for all.
+    pub top_p: f32,
+    /// The least probability, relative to the likeliest; 0 for all.
+    pub min_p: f32,
+    /// What draws depend on.
+    pub seed: u64,
+    /// Draws that were made before.
+    pub draws: usize,
+}
+
+impl OnDevice {
+    /// The likeliest token, always.
+    pub const GREEDY: Self = Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0, draws: 0 };
+}
+
 /// Rows of a step, at most a chunk of them: tokens, and which of them follow each other in which sequence.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step<'a> {
@@ -50,6 +73,23 @@ pub(crate) trait Engine: Send {
 
     /// Copies the keys and values of the first `len` positions of one sequence to another.
     fn copy(&mut self, from: usize, to: usize, len: usize) -> Result<()>;
+
+    /// Runs a step of one token a sequence, and then `count − 1` more steps of tokens that the device chooses by itself, and gives all `count` tokens chosen,
+    /// one sequence after another. `None` where the device leaves choosing to the host. An interruption is noticed before it begins.
+    fn decode(
+        &mut self,
+        _step: Step<'_>,
+        _sampling: &[OnDevice],
+        _count: usize,
+        _interrupt: &Interrupt,
+    ) -> Result<Option<Vec<u32>>> {
+        Ok(None)
+    }
+
+    /// The most tokens that a call of [`Engine::decode`] can give.
+    fn most_decoded(&self) -> usize {
+        0
+    }
 
     /// Time spent so far.
     fn profile(&mut self) -> &mut Profile;

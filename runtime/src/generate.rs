@@ -9,13 +9,18 @@
 //! A [`Generation`] is an iterator that does one step for each piece, so a caller stops by not asking for more. What the session has seen of a prompt is not
 //! computed again: a conversation, or prompts with the same beginning, cost only what is new.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use crate::device::OnDevice;
 use crate::error::{Error, Kind, Result};
 use crate::sampling::{Sampler, Sampling};
 use crate::session::Session;
 use crate::text::{Message, Specials, StopStrings, TextStream, Tokenizer};
+
+/// Tokens that a device chooses without being asked in between.
+const AHEAD: usize = 16;
 
 /// What a generation begins with: text, or tokens.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +93,9 @@ pub struct Generation<'a> {
     eos: Vec<u32>,
     max_tokens: usize,
     prompt: Vec<u32>,
+    /// How the device chooses tokens, if it can, and those that it has chosen and that are yet to be given.
+    on_device: Option<OnDevice>,
+    ahead: VecDeque<u32>,
     /// What was chosen.
     tokens: Vec<u32>,
     usage: Usage,
@@ -174,6 +182,8 @@ impl Session {
             tokens: Vec::with_capacity(self.context() - prompt.len() + 1),
             usage,
             prompt,
+            on_device: sampling.on_device().filter(|_| self.most_decoded() > 0),
+            ahead: VecDeque::new(),
             finish: None,
             session: self,
         })
@@ -239,7 +249,9 @@ impl Generation<'_> {
 
     fn step(&mut self) -> Result<Piece> {
         let started = Instant::now();
-        let token = {
+        let token = if let Some(token) = self.chosen_ahead()? {
+            token
+        } else {
             let logits = match self.tokens.last() {
                 None => self.session.forward(&self.prompt[self.usage.cached_tokens..])?,
                 Some(&last) => self.session.forward(&[last])?,
@@ -259,6 +271,19 @@ impl Generation<'_> {
         Ok(Piece { token, text, logprobs })
     }
 
+    /// The next token, if the device chooses by itself: some at a time, which a text that ends before is then rid of again.
+    fn chosen_ahead(&mut self) -> Result<Option<u32>> {
+        let (Some(on_device), Some(&last)) = (self.on_device, self.tokens.last()) else { return Ok(None) };
+        if self.ahead.is_empty() {
+            let wanted = self.max_tokens - self.tokens.len();
+            let count = wanted.min(AHEAD).min(self.session.room(0)).min(self.session.most_decoded());
+            let setting = OnDevice { draws: self.tokens.len(), ..on_device };
+            let chosen = self.session.decode(&[(0, last)], &[setting], count)?;
+            self.ahead.extend(chosen.unwrap_or_default());
+        }
+        Ok(self.ahead.pop_front())
+    }
+
     /// The text that a token completes, and whether it ends everything.
     fn read(&mut self, token: u32) -> String {
         let (mut fresh, mut text) = (String::new(), String::new());
@@ -273,7 +298,7 @@ impl Generation<'_> {
         if self.finish.is_none() {
             self.finish = if self.tokens.len() >= self.max_tokens {
                 Some(Finish::Length)
-            } else if self.session.room(0) == 0 {
+            } else if self.session.room(0) == 0 && self.ahead.is_empty() {
                 Some(Finish::Context)
             } else {
                 return text;
@@ -300,6 +325,13 @@ impl Iterator for Generation<'_> {
 }
 
 impl std::iter::FusedIterator for Generation<'_> {}
+
+/// The session is left with what was given and nothing that was chosen ahead.
+impl Drop for Generation<'_> {
+    fn drop(&mut self) {
+        self.session.truncate(0, self.prompt.len() + self.tokens.len().saturating_sub(1));
+    }
+}
 
 impl fmt::Display for Piece {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,7 +8,7 @@
 //!                    ▼
 //!                 Session ─── sequences, chunks, prefixes, interruption
 //!                    │
-//!                 Engine ──── cache, scratch, kernels: the processor (cpu/)
+//!                 Engine ──── cache, scratch, kernels: the processor (cpu/) or a GPU (cuda/)
 //! ```
 //!
 //! | to | use |
@@ -49,6 +49,8 @@
 pub mod capi;
 mod config;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod device;
 mod error;
 mod generate;
@@ -66,7 +68,7 @@ pub mod text;
 mod weights;
 
 pub use config::{Config, Family, Tokens};
-pub use device::{Device, Interrupt};
+pub use device::{Device, Interrupt, OnDevice};
 pub use error::{Error, Kind, Result};
 pub use generate::{Finish, Generation, Piece, PieceLogprobs, Prompt, Usage};
 pub use model::{Check, Cost, Model, Options};

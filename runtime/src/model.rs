@@ -8,9 +8,14 @@ use sbnc_format::{Depth, Digest, Sbnc};
 use sbnc_kernels::cpu::{Cpu, Platform, available_threads};
 
 use crate::config::Config;
-use crate::device::Device;
+use crate::cpu::{CpuEngine, Size};
+#[cfg(feature = "cuda")]
+use crate::cuda::{CudaEngine, Gpu};
+use crate::device::{Device, Engine};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
+#[cfg(feature = "cuda")]
+use crate::session::CacheType;
 use crate::session::{Session, SessionOptions};
 use crate::storage::Storage;
 use crate::tensor::File;
@@ -34,6 +39,18 @@ pub struct Model {
     cpu: Arc<Cpu>,
     /// Loaded when it is first asked for: a program that works with tokens does not wait for it.
     tokenizer: Arc<OnceLock<Result<Tokenizer>>>,
+    accelerator: Accelerator,
+}
+
+/// The GPU that a model is on, or why it is on none.
+#[derive(Clone)]
+enum Accelerator {
+    #[cfg(feature = "cuda")]
+    Cuda(Arc<Gpu>),
+    /// Nobody asked for one, or there is none.
+    None,
+    /// There is one, but the model cannot run there.
+    Refused(Arc<Error>),
 }
 
 /// What all engines of a model read.
@@ -113,9 +130,10 @@ impl Options {
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Model> {
         let path = path.as_ref();
         let file = self.file(path)?;
-        let loaded = load(file).map_err(|e| e.in_file(path))?;
+        let loaded = Arc::new(load(file).map_err(|e| e.in_file(path))?);
+        let accelerator = self.accelerator(&loaded).map_err(|e| e.in_file(path))?;
         let tokenizer = Arc::new(OnceLock::new());
-        let model = Model { loaded: Arc::new(loaded), cpu: Arc::new(self.cpu()?), tokenizer };
+        let model = Model { loaded, cpu: Arc::new(self.cpu()?), accelerator, tokenizer };
         if let Some(path) = &self.tokenizer {
             let source = Source::from_path(path)?;
             let other = model.load_tokenizer(source).map_err(|e| e.in_file(path))?;
@@ -126,7 +144,34 @@ impl Options {
 
     /// Opens the weights of a file, whether or not it holds a model.
     pub fn open_weights(&self, path: impl AsRef<Path>) -> Result<Weights> {
+        if self.device == Device::Cuda {
+            let error = Error::new(Kind::Unsupported, "device", "the processor, for weights alone", "cuda");
+            return Err(error.in_file(path.as_ref()));
+        }
         Ok(Weights::new(self.file(path.as_ref())?, self.cpu()?))
+    }
+
+    /// Copies the model to a GPU: where that is what was asked for, or where there is one and the model fits it.
+    #[cfg(feature = "cuda")]
+    fn accelerator(&self, loaded: &Arc<Loaded>) -> Result<Accelerator> {
+        match self.device {
+            Device::Cpu => Ok(Accelerator::None),
+            Device::Auto if !crate::cuda::is_there() => Ok(Accelerator::None),
+            Device::Auto => Ok(match Gpu::new(loaded) {
+                Ok(gpu) => Accelerator::Cuda(Arc::new(gpu)),
+                Err(error) => Accelerator::Refused(Arc::new(error)),
+            }),
+            Device::Cuda => Ok(Accelerator::Cuda(Arc::new(Gpu::new(loaded)?))),
+        }
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn accelerator(&self, _loaded: &Arc<Loaded>) -> Result<Accelerator> {
+        if self.device == Device::Cuda {
+            let found = "cuda; this build runs on processors only";
+            return Err(Error::new(Kind::Device, "device", "one that this build can use", found));
+        }
+        Ok(Accelerator::None)
     }
 
     fn file(&self, path: &Path) -> Result<File> {
@@ -145,10 +190,6 @@ impl Options {
     }
 
     fn cpu(&self) -> Result<Cpu> {
-        let device = |found: String| Error::new(Kind::Device, "device", "one that this build can use", found);
-        if self.device == Device::Cuda {
-            return Err(device("cuda; this build runs on processors only".to_owned()));
-        }
         let platform = match self.platform {
             Some(platform) => platform,
             None => Platform::from_env().map_err(|e| Error::new(Kind::Device, e.to_string(), "", ""))?,
@@ -252,12 +293,55 @@ impl Model {
         self.cpu.pool().threads()
     }
 
-    pub(crate) fn loaded(&self) -> &Arc<Loaded> {
-        &self.loaded
+    /// Where sessions of the model run: never [`Device::Auto`].
+    pub fn device(&self) -> Device {
+        match &self.accelerator {
+            #[cfg(feature = "cuda")]
+            Accelerator::Cuda(_) => Device::Cuda,
+            Accelerator::None | Accelerator::Refused(_) => Device::Cpu,
+        }
     }
 
-    pub(crate) fn cpu(&self) -> &Arc<Cpu> {
-        &self.cpu
+    /// The GPU's name, if the model runs on one.
+    pub fn gpu(&self) -> Option<&str> {
+        match &self.accelerator {
+            #[cfg(feature = "cuda")]
+            Accelerator::Cuda(gpu) => Some(gpu.name()),
+            Accelerator::None | Accelerator::Refused(_) => None,
+        }
+    }
+
+    /// Why the model runs on the processor, if there is a GPU that it was meant for.
+    pub fn why_not_gpu(&self) -> Option<&Error> {
+        match &self.accelerator {
+            Accelerator::Refused(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Tokens of a step that suit the device: enough to keep it busy, few enough to be interrupted.
+    pub(crate) fn suitable_chunk(&self) -> usize {
+        match self.device() {
+            Device::Cuda => 4096,
+            Device::Auto | Device::Cpu => 512,
+        }
+    }
+
+    /// What runs a session.
+    pub(crate) fn engine(&self, cache: CacheType, size: Size) -> Result<Box<dyn Engine>> {
+        #[cfg(feature = "cuda")]
+        if let Accelerator::Cuda(gpu) = &self.accelerator {
+            if cache != CacheType::F16 {
+                let error = Error::new(Kind::Unsupported, "cache", "f16, on a GPU", format!("{cache:?}"));
+                return Err(error.remedy("run on the CPU (--device cpu)"));
+            }
+            return Ok(Box::new(CudaEngine::new(&self.loaded, gpu, size)?));
+        }
+        Ok(Box::new(CpuEngine::new(&self.loaded, &self.cpu, cache, size)?))
+    }
+
+    pub(crate) fn loaded(&self) -> &Arc<Loaded> {
+        &self.loaded
     }
 
     pub(crate) fn storage(&self) -> &Storage {

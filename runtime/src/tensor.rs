@@ -61,7 +61,8 @@ impl Weight {
             .expect("what is dense is asked before, and where tensors lie is checked")
     }
 
-    fn validated<'a>(&self, file: &'a File) -> Validated<'a> {
+    /// The checked tensor.
+    pub(crate) fn validated<'a>(&self, file: &'a File) -> Validated<'a> {
         file.proven(self.proof).expect("a weight belongs to the file that it was opened from")
     }
 }

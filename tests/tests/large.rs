@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use sbnc_format::encoding::Packing;
 use sbnc_format::{Encoding, Order};
-use sbnc_runtime::{Model, Phase, SessionOptions};
+use sbnc_runtime::{Model, Phase, Session, SessionOptions};
 use sbnc_tests::{Recipe, folder};
 
 const MIB: u64 = 1 << 20;
@@ -39,21 +39,28 @@ fn memory_and_time_to_the_first_logits() {
     eprintln!("open {opened:?}, session {ready:?}, first logits {first:?}, {} MiB", private() / MIB);
 
     let tokens: Vec<u32> = (0..700).map(|i| i * 37 % 128_000).collect();
-    for (what, tokens) in [("prefill", &tokens[..512]), ("decode", &tokens[512..522])] {
-        let pieces: Vec<&[u32]> = if what == "prefill" { vec![tokens] } else { tokens.chunks(1).collect() };
-        session.take_profile();
-        let start = Instant::now();
-        pieces.into_iter().for_each(|piece| {
-            session.forward(piece).unwrap();
-        });
-        let rate = tokens.len() as f64 / start.elapsed().as_secs_f64();
-        let profile = session.take_profile();
-        let shares = Phase::ALL.map(|p| format!("{} {:.1?}", p.name(), profile.of(p) / tokens.len() as u32));
-        eprintln!("{what} {rate:.1} tokens/s: {}", shares.join(", "));
-    }
+    rates("prefill", &mut session, &mut tokens[..512].chunks(512));
+    rates("decode", &mut session, &mut tokens[512..532].chunks(1));
     let cache = model.config().cache_values_per_token() * 2 * session.context() as u64;
     let grown = private() - before;
     eprintln!("{} MiB besides the weights; keys and values may take {} MiB", grown / MIB, cache / MIB);
     assert!(grown < cache + 200 * MIB, "{} MiB besides the weights", grown / MIB);
+    for chunk in [128, 256] {
+        let mut session = model.session(&SessionOptions { chunk, ..SessionOptions::default() }).unwrap();
+        rates(&format!("prefill in chunks of {chunk}"), &mut session, &mut tokens[..512].chunks(512));
+    }
     assert!(first.as_secs_f64() < 0.5, "{first:?} to the first logits");
+}
+
+/// Says how fast a session runs pieces of a text, and where the time goes.
+fn rates<'a>(what: &str, session: &mut Session, pieces: &mut dyn Iterator<Item = &'a [u32]>) {
+    session.take_profile();
+    let (start, before) = (Instant::now(), session.tokens(0).len());
+    pieces.for_each(|piece| {
+        session.forward(piece).unwrap();
+    });
+    let (spent, tokens) = (start.elapsed(), session.tokens(0).len() - before);
+    let profile = session.take_profile();
+    let phases = Phase::ALL.map(|p| format!("{} {:.1?}", p.name(), profile.of(p) / tokens as u32));
+    eprintln!("{what}, {:.1} tokens/s: {}", tokens as f64 / spent.as_secs_f64(), phases.join(", "));
 }

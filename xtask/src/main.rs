@@ -2,10 +2,12 @@
 //!
 //! Every task is a row of [`TASKS`]; CI calls nothing else, so what passes here passes there. Slow suites have tasks of their own.
 
+mod gpu;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-type Result = std::result::Result<(), String>;
+type Result<T = ()> = std::result::Result<T, String>;
 
 struct Task {
     name: &'static str,
@@ -31,6 +33,13 @@ const TASKS: &[Task] = &[
         what: "every fuzz target for ten minutes (needs cargo-fuzz and nightly)",
         ci: false,
         run: fuzz,
+    },
+    Task { name: "kernels", what: "compile the CUDA sources into the embedded images", ci: false, run: gpu::kernels },
+    Task {
+        name: "gpu-tests",
+        what: "build the runner that tests and times the GPU kernels",
+        ci: false,
+        run: gpu::tests,
     },
     Task { name: "bench", what: "speed of compiling and verifying, beside their floors", ci: false, run: bench },
 ];

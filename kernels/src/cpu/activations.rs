@@ -90,7 +90,7 @@ pub(crate) fn quantise_row(x: &[f32], rule: Rule, out: &mut [i8]) -> f32 {
     let (scale, low, high) = match rule {
         Rule::A8 => (127.0 / x.iter().fold(MIN_MAGNITUDE, |largest, v| largest.max(v.abs())), -128.0, 127.0),
         Rule::A4 => {
-            let mean = ordered_sum(x, |v| f64::from(v.abs())) / x.len() as f64;
+            let mean = ordered_sum(x, f64::abs) / x.len() as f64;
             (7f32.sqrt() / (mean as f32).max(MIN_MAGNITUDE), -8.0, 7.0)
         }
     };

@@ -40,12 +40,13 @@ impl Cpu {
             let is_apart = |other: &Linear<'_>| other.offset >= end || other.offset + other.weight.rows <= layer.offset;
             assert!(layers[..i].iter().all(is_apart), "outputs that do not overlap");
         }
-        if x.tokens() >= gemm::MIN_TOKENS
-            && let Some(kernel) = gemm::Kernel::of(self.platform)
+        let few = few_tokens(self.platform).filter(|_| x.cols() <= MOST_COLS);
+        if let Some(kernel) = gemm::Kernel::of(self.platform)
+            && (few.is_none() || x.tokens() >= kernel.pays_from())
         {
             return gemm::linear(&self.pool, kernel, layers, x, out);
         }
-        match few_tokens(self.platform).filter(|_| x.cols() <= MOST_COLS) {
+        match few {
             Some(kernel) => gemv::linear((&self.pool, &self.scratch), kernel, layers, x, out),
             None => layers.iter().for_each(|layer| plain(layer, x, out)),
         }
@@ -56,8 +57,9 @@ impl Cpu {
 fn few_tokens(platform: Platform) -> Option<(Kernel, Deal)> {
     #[cfg(target_arch = "x86_64")]
     {
-        use super::x86_64::avx512;
-        avx512::kernel(platform).zip(avx512::deal(platform))
+        use super::x86_64::{avx2, avx512};
+        let of_avx512 = avx512::kernel(platform).zip(avx512::deal(platform));
+        of_avx512.or_else(|| avx2::kernel(platform).zip(avx2::deal(platform)))
     }
     #[cfg(not(target_arch = "x86_64"))]
     {

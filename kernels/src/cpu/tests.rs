@@ -25,8 +25,11 @@ impl Random {
     }
 }
 
+/// An encoding, an order, and patterns.
+type Layouts = (Encoding, Order, &'static [(u8, u8)]);
+
 /// Every encoding, order and kind of pattern.
-const LAYOUTS: [(Encoding, Order, &[(u8, u8)]); 5] = [
+const LAYOUTS: [Layouts; 5] = [
     (Encoding::T2, Order::Rows, &[(0, 0), (2, 4), (6, 8)]),
     (Encoding::T5, Order::Rows, &[(0, 0), (2, 4), (6, 8)]),
     (Encoding::Nm6b, Order::Rows, &[(1, 4), (2, 4)]),
@@ -153,7 +156,7 @@ fn largest_sums_do_not_overflow() {
             let (rows, cols) = (18, 6912usize.next_multiple_of(m));
             for weight in [1i8, -1] {
                 // The first n of every group, in some rows the last n.
-                let is_set = |row: usize, k: usize| if row % 2 == 0 { k % m < n } else { k % m >= m - n };
+                let is_set = |row: usize, k: usize| if row.is_multiple_of(2) { k % m < n } else { k % m >= m - n };
                 let trits: Vec<i8> =
                     (0..rows * cols).map(|i| if is_set(i / cols, i % cols) { weight } else { 0 }).collect();
                 let packed =

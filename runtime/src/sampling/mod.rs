@@ -118,6 +118,13 @@ impl Sampling {
     }
 
     /// Whether logits are changed before anything is chosen.
+    /// The same for a device that chooses by itself; `None` where it takes logits to do what is asked for.
+    pub(crate) fn on_device(&self) -> Option<crate::device::OnDevice> {
+        let Self { temperature, top_k, top_p, min_p, seed, .. } = *self;
+        let plain = !self.adjusts() && self.logprobs.is_none();
+        plain.then_some(crate::device::OnDevice { temperature, top_k, top_p, min_p, seed, draws: 0 })
+    }
+
     fn adjusts(&self) -> bool {
         !self.logit_bias.is_empty() || self.penalises()
     }

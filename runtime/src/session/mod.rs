@@ -8,10 +8,11 @@ mod step;
 
 use std::fmt;
 
+use self::options::within;
 pub use self::options::{CacheType, SessionOptions};
 use self::step::{Cursor, StepBuffer};
-use crate::cpu::{CpuEngine, Size};
-use crate::device::{Engine, Interrupt, Step};
+use crate::cpu::Size;
+use crate::device::{Engine, Interrupt, OnDevice, Step};
 use crate::error::{Error, Kind, Result};
 use crate::memory::zeros;
 use crate::model::Model;
@@ -86,7 +87,7 @@ impl Session {
         let config = model.config();
         let segments = sequences.min(chunk);
         Ok(Self {
-            engine: Box::new(CpuEngine::new(model.loaded(), model.cpu(), cache, size)?),
+            engine: model.engine(cache, size)?,
             sequences: (0..sequences).map(|_| Vec::with_capacity(context)).collect(),
             cache,
             context,
@@ -134,6 +135,41 @@ impl Session {
     /// [`Session::hidden`] after each of the tokens, in pieces.
     pub fn hidden_all(&mut self, tokens: &[u32], mut each: impl FnMut(Rows<'_>)) -> Result<()> {
         self.execute(&[(0, tokens)], What::Hidden, Some(&mut each))
+    }
+
+    /// Runs one token of each of some sequences, and then tokens that the device chooses by itself, without asking the host for any: gives `count` chosen
+    /// tokens of each sequence, one sequence after another. The last one is chosen and not run. `None` where the device leaves choosing to the host, which
+    /// processors do; at most [`Session::most_decoded`] tokens are chosen by a call.
+    pub fn decode(&mut self, work: &[(usize, u32)], sampling: &[OnDevice], count: usize) -> Result<Option<Vec<u32>>> {
+        let most = self.engine.most_decoded();
+        if most == 0 || work.len() > self.chunk {
+            return Ok(None);
+        }
+        within("count", count, most, "tokens")?;
+        if sampling.len() != work.len() {
+            let expected = format!("{}, one for each sequence", work.len());
+            return Err(Error::new(Kind::Usage, "settings of sampling", expected, sampling.len().to_string()));
+        }
+        let tokens: Vec<[u32; 1]> = work.iter().map(|&(_, token)| [token]).collect();
+        let entries: Vec<(usize, &[u32])> = work.iter().zip(&tokens).map(|(w, token)| (w.0, &token[..])).collect();
+        let checked = self.check(&entries).and_then(|()| self.model.storage().check());
+        checked.map_err(|e| e.in_file(self.model.storage().path()))?;
+        for &(sequence, _) in work {
+            within("count", count, self.room(sequence), "tokens that fit the context")?;
+        }
+        self.step.fill(&entries, &mut Cursor { entry: 0, token: 0 }, &self.sequences, self.chunk);
+        let step = Step { tokens: &self.step.tokens, segments: &self.step.segments };
+        let Some(chosen) = self.engine.decode(step, sampling, count, &self.interrupt)? else { return Ok(None) };
+        for (&(sequence, token), chosen) in work.iter().zip(chosen.chunks_exact(count)) {
+            self.sequences[sequence].push(token);
+            self.sequences[sequence].extend_from_slice(&chosen[..count - 1]);
+        }
+        Ok(Some(chosen))
+    }
+
+    /// The most tokens that a call of [`Session::decode`] chooses; 0 where the device leaves that to the host.
+    pub fn most_decoded(&self) -> usize {
+        self.engine.most_decoded()
     }
 
     /// The tokens that a sequence has seen.
@@ -189,6 +225,11 @@ impl Session {
     /// The most tokens of a sequence.
     pub fn context(&self) -> usize {
         self.context
+    }
+
+    /// Tokens that are run at a time.
+    pub fn chunk(&self) -> usize {
+        self.chunk
     }
 
     /// Tokens that still fit a sequence.

@@ -1,7 +1,7 @@
 //! How large a session is, and whether that can be.
 
 use crate::cpu::{CpuEngine, Size};
-use crate::device::Interrupt;
+use crate::device::{Device, Interrupt};
 use crate::error::{Error, Kind, Result};
 use crate::model::Model;
 
@@ -12,7 +12,7 @@ pub struct SessionOptions {
     pub context: usize,
     /// Sequences that are kept at a time.
     pub sequences: usize,
-    /// Tokens that are run at a time; a longer prompt takes several passes over the weights.
+    /// Tokens that are run at a time; a longer prompt takes several passes over the weights. Zero stands for what suits the device.
     pub chunk: usize,
     /// How keys and values are stored.
     pub cache: CacheType,
@@ -25,7 +25,7 @@ pub struct SessionOptions {
 /// How keys and values are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CacheType {
-    /// [`CacheType::F32`] where all of it is at most 16 MiB, otherwise, and under a stated limit of memory, [`CacheType::F16`]: rounding is for saving memory that is worth saving.
+    /// [`CacheType::F32`] where all of it is at most 16 MiB, otherwise, on a GPU, and under a stated limit of memory, [`CacheType::F16`]: rounding is for saving memory that is worth saving.
     #[default]
     Auto,
     /// binary16: more precision.
@@ -54,7 +54,7 @@ impl Default for SessionOptions {
         Self {
             context: 0,
             sequences: 1,
-            chunk: 512,
+            chunk: 0,
             cache: CacheType::Auto,
             memory: None,
             interrupt: Interrupt::default(),
@@ -78,9 +78,10 @@ impl SessionOptions {
         let context = if self.context == 0 { most.min(CONTEXT) } else { self.context };
         within("context", context, most, "tokens, the model's context")?;
         within("sequences", self.sequences, MOST_SEQUENCES, "sequences")?;
-        within("chunk", self.chunk, MOST_CHUNK, "tokens")?;
+        let chunk = if self.chunk == 0 { model.suitable_chunk() } else { self.chunk };
+        within("chunk", chunk, MOST_CHUNK, "tokens")?;
         let sequences = self.sequences;
-        let chunk = self.chunk.min(context * sequences).max(sequences);
+        let chunk = chunk.min(context * sequences).max(sequences);
         let wanted = sequences.max(WANTED.min(chunk));
         let size = Size { chunk, wanted, sequences, context };
         check_budget(model, self, size)?;
@@ -91,14 +92,16 @@ impl SessionOptions {
     fn cache_of(&self, model: &Model, size: Size) -> CacheType {
         let bytes = cached_numbers(model, size) * CacheType::F32.bytes();
         match self.cache {
-            CacheType::Auto if self.memory.is_none() && bytes <= UNROUNDED => CacheType::F32,
+            CacheType::Auto if model.device() != Device::Cuda && self.memory.is_none() && bytes <= UNROUNDED => {
+                CacheType::F32
+            }
             CacheType::Auto => CacheType::F16,
             stated => stated,
         }
     }
 }
 
-fn within(option: &str, value: usize, most: usize, what: &str) -> Result<()> {
+pub(super) fn within(option: &str, value: usize, most: usize, what: &str) -> Result<()> {
     if (1..=most).contains(&value) {
         return Ok(());
     }

@@ -96,6 +96,7 @@ impl Bench {
         let context = self.prefill.max(self.decode + 1).max(2);
         let options = SessionOptions { context, ..SessionOptions::default() };
         let mut session = model.session(&options)?;
+        let chunk = session.chunk();
         crate::interrupt::raise(session.interrupt().clone());
         let bar = progress_steps(2 * (self.repeat as u64 + 1) + 2, "measuring");
         let before = Ceilings::measure(model.platform(), model.threads())?;
@@ -104,7 +105,7 @@ impl Bench {
             let measured = self.measure(&mut session, tokens, work, cost, &|| bar.inc(1));
             (tokens > 0).then_some(measured).transpose()
         };
-        let prefill = measure(self.prefill, prefill, self.prefill_cost(&model, options.chunk))?;
+        let prefill = measure(self.prefill, prefill, self.prefill_cost(&model, chunk))?;
         let decode = measure(self.decode, decode, self.decode_cost(&model))?;
         let after = Ceilings::measure(model.platform(), model.threads())?;
         bar.finish_and_clear();
@@ -233,7 +234,8 @@ fn json(
     json!({
         "model": what,
         "root": model.root().to_string(),
-        "device": "cpu",
+        "device": if model.gpu().is_some() { "cuda" } else { "cpu" },
+        "gpu": model.gpu(),
         "platform": model.platform().isa().name(),
         "threads": model.threads(),
         "open_seconds": open_seconds,

@@ -115,6 +115,7 @@ impl Run {
         let (usage, finish) = (generation.usage(), generation.finish());
         let tokens = [generation.prompt(), generation.tokens()].concat();
         let (prompt_tokens, generated) = (generation.prompt().len(), generation.tokens().to_vec());
+        drop(generation);
         if self.json {
             let finish = if crate::interrupt::is_raised() { "interrupted" } else { finish.map_or("", Finish::name) };
             emit_json(&json!({

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::finish::Rows;
-use super::rows;
+use crate::cpu::activations::BLOCK;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::x86_64::{amx, avx2, avx512};
 use crate::cpu::{Activations, Isa, Matrix, Platform};
@@ -27,9 +27,14 @@ impl Default for Line {
     }
 }
 
+/// Tokens of a tile of AMX.
+pub(crate) const TILE: usize = 16;
+
 /// Some tokens and columns of the activations. Columns are whole blocks: beyond the last they are zero.
 pub(crate) struct Slab<'a> {
     pub(crate) x: &'a Activations,
+    /// For kernels that want them: for every 16 tokens and every 64 columns 16 lines.
+    pub(crate) tiles: &'a [Line],
     pub(crate) tokens: Range<usize>,
     pub(crate) cols: Range<usize>,
 }
@@ -44,6 +49,13 @@ impl<'a> Slab<'a> {
     pub(crate) fn row(&self, token: usize) -> &'a [i8] {
         let start = (self.tokens.start + token) * self.x.stride;
         &self.x.values[start + self.cols.start..start + self.cols.end]
+    }
+
+    /// The lines of 16 tokens. The slab begins with a whole tile.
+    pub(crate) fn tile(&self, tile: usize) -> &'a [Line] {
+        let all = self.x.cols.div_ceil(BLOCK) * TILE;
+        let start = (self.tokens.start / TILE + tile) * all;
+        &self.tiles[start + self.cols.start / BLOCK * TILE..start + self.cols.end / BLOCK * TILE]
     }
 }
 
@@ -91,6 +103,14 @@ impl Kernel {
         }
     }
 
+    /// Tokens from which on unpacking pays, where there is a kernel for few tokens: measured.
+    pub(crate) fn pays_from(self) -> usize {
+        match self.0 {
+            Way::Avx2 | Way::AvxVnni | Way::Amx => 9,
+            Way::Avx512 => 13,
+        }
+    }
+
     /// Columns of a block at most.
     pub(super) fn block(self) -> usize {
         match self.0 {
@@ -100,12 +120,25 @@ impl Kernel {
         }
     }
 
-    /// Tokens that are multiplied at a time.
+    /// Tasks begin with a multiple of so many tokens.
     pub(super) fn token_step(self) -> usize {
         match self.0 {
             Way::Avx2 | Way::AvxVnni | Way::Avx512 => 6,
-            Way::Amx => 32,
+            Way::Amx => 2 * TILE,
         }
+    }
+
+    /// Panels and tokens that are multiplied for so many: some fill up tiles.
+    pub(super) fn filled_up(self, panels: usize, tokens: usize) -> (usize, usize) {
+        match self.0 {
+            Way::Avx2 | Way::AvxVnni | Way::Avx512 => (panels, tokens),
+            Way::Amx => (panels.next_multiple_of(2), tokens.next_multiple_of(TILE)),
+        }
+    }
+
+    /// Whether it multiplies tiles of activations rather than rows.
+    pub(super) fn wants_tiles(self) -> bool {
+        self.0 == Way::Amx
     }
 
     /// The least rows of a task, and the most.
@@ -123,13 +156,27 @@ impl Kernel {
     /// `Σ x` of the tokens from `first` on.
     pub(super) fn totals(self, x: &Activations, first: usize, totals: &mut [i32]) {
         for (i, total) in totals.iter_mut().enumerate() {
-            let row = &x.values[(first + i) * x.stride..][..x.cols.next_multiple_of(64)];
+            let row = &x.values[(first + i) * x.stride..][..x.cols.next_multiple_of(BLOCK)];
             *total = match self.0 {
                 // SAFETY: the value proves that the processor has the instructions.
                 Way::Avx2 | Way::AvxVnni => unsafe { avx2::gemm::total(row) },
                 // SAFETY: as above.
                 Way::Avx512 | Way::Amx => unsafe { avx512::gemm::total(row) },
             };
+        }
+    }
+
+    /// Lines of 16 tokens from `first` on, 64 columns after 64 columns.
+    pub(super) fn tile(self, x: &Activations, first: usize, lines: &mut [Line]) {
+        let cols = x.cols.next_multiple_of(BLOCK);
+        for row in 0..TILE {
+            let lines = lines[row..].iter_mut().step_by(TILE);
+            if first + row >= x.tokens {
+                lines.for_each(|line| *line = Line::default());
+                continue;
+            }
+            let blocks = x.values[(first + row) * x.stride..][..cols].as_chunks::<BLOCK>().0;
+            lines.zip(blocks).for_each(|(line, block)| line.0 = block.map(i8::cast_unsigned));
         }
     }
 
@@ -143,8 +190,9 @@ impl Kernel {
         windows: &mut Vec<u8>,
     ) {
         match self.0 {
-            Way::Avx2 | Way::AvxVnni => rows::unpack(weight, range, out, stride, windows),
             // SAFETY: the value proves that the processor has the instructions.
+            Way::Avx2 | Way::AvxVnni => unsafe { avx2::rows::unpack(weight, range, out, stride, windows) },
+            // SAFETY: as above.
             Way::Avx512 | Way::Amx => unsafe { avx512::rows::unpack(weight, range, out, stride, windows) },
         }
     }
@@ -173,6 +221,15 @@ impl Kernel {
         }
     }
 
+    /// Brings memory that will be written into a cache.
+    pub(super) fn expect(self, out: &[f32]) {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        for line in out.chunks(PANEL) {
+            // SAFETY: the instruction changes nothing that a program can see, and the address is that of a value.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.as_ptr().cast()) };
+        }
+    }
+
     /// Outputs of a token.
     pub(super) fn finish(
         self,
@@ -195,6 +252,14 @@ impl Kernel {
 #[cfg(not(target_arch = "x86_64"))]
 impl Kernel {
     pub(super) fn totals(self, _: &Activations, _: usize, _: &mut [i32]) {
+        unreachable!("no kernel is available")
+    }
+
+    pub(super) fn expect(self, _: &[f32]) {
+        unreachable!("no kernel is available")
+    }
+
+    pub(super) fn tile(self, _: &Activations, _: usize, _: &mut [Line]) {
         unreachable!("no kernel is available")
     }
 

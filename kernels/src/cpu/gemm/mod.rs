@@ -14,34 +14,42 @@
 
 mod finish;
 mod kernel;
-mod rows;
+pub(crate) mod rows;
 
 use std::cell::RefCell;
 use std::ops::Range;
 
 pub(crate) use finish::{Rows, finish};
 pub use kernel::Kernel;
-pub(crate) use kernel::{Line, PANEL, Slab, SumLine};
+pub(crate) use kernel::{Line, PANEL, Slab, SumLine, TILE};
 pub(crate) use rows::tables;
 
 use super::activations::{Activations, BLOCK};
 use super::linear::{Linear, Output};
 use super::pool::{Pool, Shares};
 
-/// Tokens from which on unpacking pays.
-pub(crate) const MIN_TOKENS: usize = 9;
-
 /// Tokens of a task at most: their sums and a block of their columns share the second cache.
 const MAX_TOKENS: usize = 512;
+
+/// Outputs of so many tokens are waited for while others are written: they are far apart, and not in a cache.
+const AHEAD: usize = 8;
 
 /// Tasks for each thread that even out the end of a call.
 const TASKS: usize = 4;
 
 thread_local! {
-    /// `Σ x` of every token of a call, kept by the calling thread.
-    static TOTALS: RefCell<Vec<i32>> = const { RefCell::new(Vec::new()) };
+    /// What the calling thread keeps of the activations of a call. It grows to the largest call and stays.
+    static INPUTS: RefCell<Inputs> = const { RefCell::new(Inputs::new()) };
     /// What a thread needs for a task. It grows to the largest task and stays.
     static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
+}
+
+/// What all tasks of a call need of the activations, beside themselves.
+struct Inputs {
+    /// `Σ x` of every token.
+    totals: Vec<i32>,
+    /// Tiles, for kernels that want them.
+    tiles: Vec<Line>,
 }
 
 /// Buffers of a task.
@@ -84,16 +92,11 @@ pub fn linear(pool: &Pool, kernel: Kernel, layers: &[Linear<'_>], x: &Activation
         return;
     }
     let plan = Plan::new(layers, x.tokens(), kernel, pool.threads());
-    TOTALS.with_borrow_mut(|totals| {
-        if totals.len() < x.tokens() {
-            totals.resize(x.tokens(), 0);
-        }
-        let totals = &mut totals[..x.tokens()];
-        let share = x.tokens().div_ceil(pool.threads());
-        pool.chunks(totals, share, &|i, totals| kernel.totals(x, i * share, totals));
-        let (values, stride) = (Shares::new(out.values), out.stride);
+    INPUTS.with_borrow_mut(|inputs| {
+        inputs.fill(pool, kernel, x);
+        let (inputs, values, stride) = (&*inputs, Shares::new(out.values), out.stride);
         pool.run(plan.tasks(), &|task| {
-            SCRATCH.with_borrow_mut(|scratch| plan.at(task).run(kernel, x, totals, scratch, &values, stride));
+            SCRATCH.with_borrow_mut(|scratch| plan.at(task).run(kernel, (x, inputs), scratch, &values, stride));
         });
     });
 }
@@ -112,6 +115,24 @@ fn check(layers: &[Linear<'_>], x: &Activations, out: &Output<'_>) {
 
 fn place_of(layer: &Linear<'_>) -> Range<usize> {
     layer.offset..layer.offset + layer.weight.rows
+}
+
+impl Inputs {
+    const fn new() -> Self {
+        Self { totals: Vec::new(), tiles: Vec::new() }
+    }
+
+    fn fill(&mut self, pool: &Pool, kernel: Kernel, x: &Activations) {
+        grow(&mut self.totals, x.tokens());
+        let share = x.tokens().div_ceil(pool.threads());
+        pool.chunks(&mut self.totals[..x.tokens()], share, &|i, totals| kernel.totals(x, i * share, totals));
+        if kernel.wants_tiles() {
+            let lines = x.cols().div_ceil(BLOCK) * TILE;
+            let all = x.tokens().div_ceil(TILE) * lines;
+            grow(&mut self.tiles, all);
+            pool.chunks(&mut self.tiles[..all], lines, &|i, lines| kernel.tile(x, i * TILE, lines));
+        }
+    }
 }
 
 impl<'a> Plan<'a> {
@@ -154,13 +175,12 @@ impl Task<'_> {
     fn run(
         &self,
         kernel: Kernel,
-        x: &Activations,
-        totals: &[i32],
+        (x, inputs): (&Activations, &Inputs),
         scratch: &mut Scratch,
         out: &Shares<'_, f32>,
         stride: usize,
     ) {
-        let (panels, tokens) = (self.rows.len().div_ceil(PANEL), self.tokens.len());
+        let (panels, tokens) = kernel.filled_up(self.rows.len().div_ceil(PANEL), self.tokens.len());
         let cols = x.cols().next_multiple_of(BLOCK);
         let block = block_of(cols, kernel.block());
         let row_bytes = rows::stride(cols);
@@ -175,18 +195,17 @@ impl Task<'_> {
             for (lines, rows) in lines.chunks_exact_mut(width / 4).zip(scratch.rows.chunks_exact(PANEL * row_bytes)) {
                 kernel.panel(rows, row_bytes, first / 4, lines);
             }
-            let slab = Slab { x, tokens: self.tokens.clone(), cols: first..first + width };
+            let slab = Slab { x, tiles: &inputs.tiles, tokens: self.tokens.clone(), cols: first..first + width };
             kernel.multiply(lines, &slab, sums, first > 0);
         }
-        self.finish(kernel, x, totals, sums, out, stride);
+        self.finish(kernel, (x, inputs), (sums, tokens), out, stride);
     }
 
     fn finish(
         &self,
         kernel: Kernel,
-        x: &Activations,
-        totals: &[i32],
-        sums: &[SumLine],
+        (x, inputs): (&Activations, &Inputs),
+        (sums, tokens): (&[SumLine], usize),
         out: &Shares<'_, f32>,
         stride: usize,
     ) {
@@ -194,9 +213,13 @@ impl Task<'_> {
         let rows = Rows::new(scales, self.layer.bias.map(|bias| &bias[self.rows.clone()]));
         for (i, token) in self.tokens.clone().enumerate() {
             let start = token * stride + self.layer.offset + self.rows.start;
+            if i + AHEAD < self.tokens.len() {
+                // SAFETY: a later part of the same task, of which this is the only one alive. That tasks do not overlap is said below.
+                kernel.expect(unsafe { out.range(start + AHEAD * stride, scales.len()) });
+            }
             // SAFETY: tasks are pairwise different in token or row, and `check` found that layers have places of their own.
             let out = unsafe { out.range(start, scales.len()) };
-            kernel.finish(&rows, sums, (i, self.tokens.len()), totals[token], x.scale(token), out);
+            kernel.finish(&rows, sums, (i, tokens), inputs.totals[token], x.scale(token), out);
         }
     }
 }

@@ -4,6 +4,8 @@
 //! second-level cache, and multiplied with all tokens in tiles of registers.
 #![allow(clippy::needless_range_loop, reason = "loops over registers are unrolled; iterators hide that")]
 
+use std::ops::Range;
+
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
 
@@ -23,6 +25,9 @@ const PANEL_ROWS: usize = 64;
 
 /// Columns of a panel: four of its rows and the same columns of some tokens fit the first-level cache.
 const PANEL_COLS: usize = 1024;
+
+/// Bytes of a row that are asked for ahead of use.
+const AHEAD: usize = 2048;
 
 /// Rows of a tile.
 const TALL: usize = 4;
@@ -117,12 +122,7 @@ impl<T: Stored> Kernel for Stream<'_, T> {
                 let tokens = x.len() / cols;
                 let mut sums = [[0.0; TALL]; 4];
                 let sums = &mut sums[..tokens];
-                match tokens {
-                    4 => dot::<4, T, S, N>(s, rows, x, cols, next, sums),
-                    3 => dot::<3, T, S, N>(s, rows, x, cols, next, sums),
-                    2 => dot::<2, T, S, N>(s, rows, x, cols, next, sums),
-                    _ => dot::<1, T, S, N>(s, rows, x, cols, next, sums),
-                }
+                dots(s, rows, x, cols, next, sums);
                 for (token, sums) in sums.iter().enumerate() {
                     let out = out.of(group * at_a_time + token, i * TALL, count);
                     out.copy_from_slice(&sums[..count]);
@@ -132,6 +132,24 @@ impl<T: Stored> Kernel for Stream<'_, T> {
                 }
             }
         }
+    }
+}
+
+/// [`dot`] for as many tokens as there are.
+#[inline(always)]
+fn dots<T: Stored, S: Simd<N>, const N: usize>(
+    s: S,
+    rows: &[T],
+    x: &[f32],
+    cols: usize,
+    next: &[T],
+    sums: &mut [[f32; TALL]],
+) {
+    match sums.len() {
+        4 => dot::<4, T, S, N>(s, rows, x, cols, next, sums),
+        3 => dot::<3, T, S, N>(s, rows, x, cols, next, sums),
+        2 => dot::<2, T, S, N>(s, rows, x, cols, next, sums),
+        _ => dot::<1, T, S, N>(s, rows, x, cols, next, sums),
     }
 }
 
@@ -162,8 +180,15 @@ fn dot<const Q: usize, T: Stored, S: Simd<N>, const N: usize>(
     let mut sums = [[s.splat(0.0); TALL]; Q];
     for c in 0..full {
         if (c * N).is_multiple_of(line) && !next.is_empty() {
+            let at = c * N + AHEAD / size_of::<T>();
             for r in 0..TALL {
-                s.prefetch(next.as_ptr().wrapping_add(r * cols + c * N));
+                // What these rows do not have any more, the next ones have.
+                let at = if at < cols {
+                    w[r].as_ptr().cast::<T>().wrapping_add(at)
+                } else {
+                    next.as_ptr().wrapping_add(r * cols + at - cols)
+                };
+                s.prefetch(at);
             }
         }
         for r in 0..TALL {
@@ -202,27 +227,16 @@ impl<T: Stored> Kernel for Panel<'_, '_, T> {
         let Self { block: Block { weight, ahead: _, scales, cols, x, mut out }, stride, mut memory } = self;
         let panel = take(&mut memory, PANEL_ROWS * stride);
         let rows = weight.len() / cols;
-        let at_a_time = if S::MANY_REGISTERS { 6 } else { 3 };
         for first in (0..cols).step_by(PANEL_COLS) {
             let width = PANEL_COLS.min(cols - first);
             for (row, wide) in weight.chunks_exact(cols).zip(panel.chunks_exact_mut(stride)) {
                 widen_padded(s, &row[first..][..width], wide);
             }
-            for token in (0..x.len() / cols).step_by(at_a_time) {
-                let x = &x[token * cols..];
-                let x = (&x[..x.len().min(at_a_time * cols)], cols, first..first + width);
-                for row in (0..rows).step_by(TALL) {
-                    let wide = &panel[row * stride..][..TALL * stride];
-                    let to = (&mut out, token, row, TALL.min(rows - row));
-                    match x.0.len() / cols {
-                        6 => tile::<6, S, N>(s, wide, x.clone(), to),
-                        5 => tile::<5, S, N>(s, wide, x.clone(), to),
-                        4 => tile::<4, S, N>(s, wide, x.clone(), to),
-                        3 => tile::<3, S, N>(s, wide, x.clone(), to),
-                        2 => tile::<2, S, N>(s, wide, x.clone(), to),
-                        _ => tile::<1, S, N>(s, wide, x.clone(), to),
-                    }
-                }
+            let (panel, columns) = ((&*panel, stride, rows), Columns { x, cols, range: first..first + width });
+            if S::MANY_REGISTERS {
+                tiles::<4, S, N>(s, panel, columns, &mut out);
+            } else {
+                tiles::<2, S, N>(s, panel, columns, &mut out);
             }
         }
         if let Some(scales) = scales {
@@ -246,18 +260,51 @@ fn widen_padded<T: Stored, S: Simd<N>, const N: usize>(s: S, from: &[T], to: &mu
     }
 }
 
-/// Adds the products of `TALL` rows of a panel with `Q` tokens to the outputs; the first columns set them.
+/// Some columns of all tokens: rows of `cols` values, and which of them.
+#[derive(Clone)]
+struct Columns<'a> {
+    x: &'a [f32],
+    cols: usize,
+    range: Range<usize>,
+}
+
+/// Multiplies the rows of a panel with all tokens, in tiles of six tokens and `R` rows.
 #[inline(always)]
-fn tile<const Q: usize, S: Simd<N>, const N: usize>(
+fn tiles<const R: usize, S: Simd<N>, const N: usize>(
+    s: S,
+    (panel, stride, rows): (&[f32], usize, usize),
+    columns: Columns<'_>,
+    out: &mut Outputs<'_>,
+) {
+    for (group, x) in columns.x.chunks(6 * columns.cols).enumerate() {
+        for row in (0..rows).step_by(R) {
+            let wide = &panel[row * stride..][..R * stride];
+            let columns = Columns { x, ..columns.clone() };
+            let to = (&mut *out, 6 * group, row, R.min(rows - row));
+            match x.len() / columns.cols {
+                6 => tile::<6, R, S, N>(s, wide, columns, to),
+                5 => tile::<5, R, S, N>(s, wide, columns, to),
+                4 => tile::<4, R, S, N>(s, wide, columns, to),
+                3 => tile::<3, R, S, N>(s, wide, columns, to),
+                2 => tile::<2, R, S, N>(s, wide, columns, to),
+                _ => tile::<1, R, S, N>(s, wide, columns, to),
+            }
+        }
+    }
+}
+
+/// Adds the products of `R` rows of a panel with `Q` tokens to the outputs; the first columns set them.
+#[inline(always)]
+fn tile<const Q: usize, const R: usize, S: Simd<N>, const N: usize>(
     s: S,
     wide: &[f32],
-    (x, cols, range): (&[f32], usize, std::ops::Range<usize>),
+    Columns { x, cols, range }: Columns<'_>,
     (out, token, row, count): (&mut Outputs<'_>, usize, usize, usize),
 ) {
     let full = range.len() / N;
-    let stride = wide.len() / TALL;
-    let mut w: [&[[f32; N]]; TALL] = [&[]; TALL];
-    for r in 0..TALL {
+    let stride = wide.len() / R;
+    let mut w: [&[[f32; N]]; R] = [&[]; R];
+    for r in 0..R {
         w[r] = wide[r * stride..][..stride].as_chunks::<N>().0;
     }
     let mut v: [&[[f32; N]]; Q] = [&[]; Q];
@@ -266,16 +313,16 @@ fn tile<const Q: usize, S: Simd<N>, const N: usize>(
         let (chunks, tail) = x[q * cols..][range.clone()].as_chunks::<N>();
         (v[q], v_tail[q]) = (&chunks[..full], tail);
     }
-    let mut sums = [[s.splat(0.0); TALL]; Q];
+    let mut sums = [[s.splat(0.0); R]; Q];
     let whole = w.map(|w| &w[..full]);
     for c in 0..full {
-        let mut weights = [s.splat(0.0); TALL];
-        for r in 0..TALL {
+        let mut weights = [s.splat(0.0); R];
+        for r in 0..R {
             weights[r] = s.load(&whole[r][c]);
         }
         for q in 0..Q {
             let value = s.load(&v[q][c]);
-            for r in 0..TALL {
+            for r in 0..R {
                 sums[q][r] = s.mul_add(weights[r], value, sums[q][r]);
             }
         }
@@ -283,13 +330,15 @@ fn tile<const Q: usize, S: Simd<N>, const N: usize>(
     if full * N < range.len() {
         for q in 0..Q {
             let value = s.widen_tail(v_tail[q]);
-            for r in 0..TALL {
+            for r in 0..R {
                 sums[q][r] = s.mul_add(s.load(&w[r][full]), value, sums[q][r]);
             }
         }
     }
     for q in 0..Q {
-        let sums = s.sums(sums[q]);
+        let mut four = [s.splat(0.0); 4];
+        four[..R].copy_from_slice(&sums[q]);
+        let sums = s.sums(four);
         let out = out.of(token + q, row, count);
         if range.start == 0 {
             out.copy_from_slice(&sums[..count]);

@@ -10,32 +10,33 @@ use crate::cpu::{Activations, Dense, Rule};
 /// Lanes of [`ordered_sum`].
 pub(crate) const LANES: usize = 32;
 
-/// A sum in the order that vectors of every width can keep: lane j of 32 adds the terms of the elements i ≡ j (mod 32), from the first on; then the upper half
+/// A sum in f64, in the order that vectors of every width can keep: lane j of 32 adds the terms of the elements i ≡ j (mod 32), from the first on; then the upper half
 /// of the lanes is added to the lower, until one is left.
-pub(crate) fn ordered_sum<T: Copy + Default + std::ops::Add<Output = T>>(x: &[f32], term: impl Fn(f32) -> T) -> T {
-    let mut lanes = [T::default(); LANES];
+pub(crate) fn ordered_sum(x: &[f32], term: impl Fn(f64) -> f64) -> f64 {
+    let mut lanes = [0.0; LANES];
     for (i, &v) in x.iter().enumerate() {
-        lanes[i % LANES] = lanes[i % LANES] + term(v);
+        lanes[i % LANES] += term(f64::from(v));
     }
     halve(lanes)
 }
 
 /// The second step of [`ordered_sum`].
 #[inline(always)]
-pub(crate) fn halve<T: Copy + std::ops::Add<Output = T>>(mut lanes: [T; LANES]) -> T {
+pub(crate) fn halve(mut lanes: [f64; LANES]) -> f64 {
     let mut width = LANES / 2;
     while width > 0 {
         for j in 0..width {
-            lanes[j] = lanes[j] + lanes[j + width];
+            lanes[j] += lanes[j + width];
         }
         width /= 2;
     }
     lanes[0]
 }
 
-/// `1 / rms(x)`, defined to the bit: the squares are rounded and added in f32, in the order of [`ordered_sum`].
+/// `1 / rms(x)`, defined to the bit: the mean of the squares is taken in f64, in the order of [`ordered_sum`], the rest in f32.
 fn rms_factor(x: &[f32], eps: f32) -> f32 {
-    1.0 / (ordered_sum(x, |v| v * v) / x.len() as f32 + eps).sqrt()
+    let mean = (ordered_sum(x, |v| v * v) / x.len() as f64) as f32;
+    1.0 / (mean + eps).sqrt()
 }
 
 /// [`Cpu::norm`](crate::cpu::Cpu::norm), defined to the bit.

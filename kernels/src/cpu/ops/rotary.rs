@@ -47,14 +47,37 @@ impl Cpu {
         segments: &[Segment],
         cache: &mut Cache<'_>,
     ) {
-        check(heads, segments, cache, qkv.len());
+        let capacity = cache.capacity;
+        match cache.half {
+            Half::F16 => {
+                let stored: (&mut [f16], &mut [f16]) =
+                    (cache.keys.reinterpret_cast_mut(), cache.values.reinterpret_cast_mut());
+                self.store(qkv, heads, rotation, segments, capacity, stored);
+            }
+            Half::Bf16 => {
+                let stored: (&mut [bf16], &mut [bf16]) =
+                    (cache.keys.reinterpret_cast_mut(), cache.values.reinterpret_cast_mut());
+                self.store(qkv, heads, rotation, segments, capacity, stored);
+            }
+        }
+    }
+
+    pub(super) fn store<T: Narrow>(
+        &self,
+        qkv: &mut [f32],
+        heads: &Heads,
+        rotation: &Rotation,
+        segments: &[Segment],
+        capacity: usize,
+        (keys, values): (&mut [T], &mut [T]),
+    ) {
+        check(heads, segments, capacity, (keys.len(), values.len()), qkv.len());
         let positions = segments.iter().map(|s| s.position + s.rows.len()).max().unwrap_or(0);
         let angles = positions.checked_mul(rotation.pairs).expect("a number of angles");
         assert!(rotation.pairs <= heads.dim / 2, "{} pairs in a head of {}", rotation.pairs, heads.dim);
         assert!(rotation.cos.len() >= angles && rotation.sin.len() >= angles, "angles for {positions} positions");
         assert!(are_apart(segments), "segments that write different places");
-        let (half, slot) = (cache.half, cache.capacity * heads.dim);
-        let (keys, values) = (Shares::new(cache.keys), Shares::new(cache.values));
+        let (keys, values) = (Shares::new(keys), Shares::new(values));
         let rows = rows_of_task(heads.row());
         self.pool.chunks(qkv, rows * heads.row(), &|task, qkv| {
             for (i, row) in qkv.chunks_exact_mut(heads.row()).enumerate() {
@@ -67,22 +90,14 @@ impl Cpu {
                 self.platform.dispatch(Turn { heads: turned, dim: heads.dim, pairing: rotation.pairing, cos, sin });
                 let k = &turned[heads.heads * heads.dim..];
                 for (head, (k, v)) in k.chunks_exact(heads.dim).zip(v.chunks_exact(heads.dim)).enumerate() {
-                    let start = (segment.slot * heads.kv_heads + head) * slot + position * heads.dim;
+                    let start = ((segment.slot * heads.kv_heads + head) * capacity + position) * heads.dim;
                     // SAFETY: a token's place is its own: `check` found that slots, heads and positions are within the cache, so each (slot, head, position) is
                     // another place; the tokens of a segment differ in position, those of different segments in slot or position (`are_apart`).
                     let key = unsafe { keys.range(start, heads.dim) };
                     // SAFETY: as for the key.
                     let value = unsafe { values.range(start, heads.dim) };
-                    match half {
-                        Half::F16 => {
-                            self.platform.dispatch(Store::<f16>(k, key.reinterpret_cast_mut()));
-                            self.platform.dispatch(Store::<f16>(v, value.reinterpret_cast_mut()));
-                        }
-                        Half::Bf16 => {
-                            self.platform.dispatch(Store::<bf16>(k, key.reinterpret_cast_mut()));
-                            self.platform.dispatch(Store::<bf16>(v, value.reinterpret_cast_mut()));
-                        }
-                    }
+                    self.platform.dispatch(Store(k, key));
+                    self.platform.dispatch(Store(v, value));
                 }
             }
         });

@@ -1,6 +1,7 @@
 //! Kernels of one row that fits the first-level cache: norms, gates and quantisation. A row is read from memory once; what follows finds it in the cache.
 //!
-//! All of them give the same bits on all platforms: products and sums are rounded one by one, sums keep the order of [`super::plain`].
+//! All of them give the same bits on all platforms: products and sums are rounded one by one, and sums of a row keep the order of
+//! [`super::plain`].
 
 use super::elementwise::Activation;
 use super::plain::{LANES, halve};
@@ -150,23 +151,58 @@ impl Kernel for Add<'_> {
 
 #[inline(always)]
 fn rms_factor<S: Simd<N>, const N: usize>(s: S, x: &[f32], eps: f32) -> f32 {
+    let sum = ordered_sum::<Squares, S, N>(s, x);
+    1.0 / ((sum / x.len() as f64) as f32 + eps).sqrt()
+}
+
+#[inline(always)]
+fn mean_magnitude<S: Simd<N>, const N: usize>(s: S, x: &[f32]) -> f32 {
+    (ordered_sum::<Magnitudes, S, N>(s, x) / x.len() as f64) as f32
+}
+
+/// What is summed in f64.
+trait Term {
+    fn add<S: Simd<N>, const N: usize>(s: S, sum: S::D, v: S::F) -> S::D;
+}
+
+struct Squares;
+struct Magnitudes;
+
+impl Term for Squares {
+    #[inline(always)]
+    fn add<S: Simd<N>, const N: usize>(s: S, sum: S::D, v: S::F) -> S::D {
+        s.add_squares(sum, v)
+    }
+}
+
+impl Term for Magnitudes {
+    #[inline(always)]
+    fn add<S: Simd<N>, const N: usize>(s: S, sum: S::D, v: S::F) -> S::D {
+        s.add_wide(sum, s.abs(v))
+    }
+}
+
+/// As [`super::plain::ordered_sum`], bit for bit.
+#[inline(always)]
+fn ordered_sum<T: Term, S: Simd<N>, const N: usize>(s: S, x: &[f32]) -> f64 {
     let (blocks, tail) = x.as_chunks::<LANES>();
+    let zero = s.load_wide(&[0.0; N]);
     // LANES / N of them are in use.
-    let mut sums = [s.splat(0.0); LANES / 4];
+    let mut sums = [zero; LANES / 4];
     for block in blocks {
         for (sum, part) in sums.iter_mut().zip(block.as_chunks::<N>().0) {
-            let v = s.load(part);
-            *sum = s.add(*sum, s.mul(v, v));
+            *sum = T::add(s, *sum, s.load(part));
         }
+    }
+    // Past the end there are zeros, which add nothing.
+    for (sum, part) in sums.iter_mut().zip(tail.chunks(N)) {
+        *sum = T::add(s, *sum, s.widen_tail(part));
     }
     let mut lanes = [0.0; LANES];
     for (part, sum) in lanes.as_chunks_mut::<N>().0.iter_mut().zip(sums) {
-        s.store(sum, part);
+        s.store_wide(sum, part);
     }
-    for (lane, v) in lanes.iter_mut().zip(tail) {
-        *lane += v * v;
-    }
-    1.0 / (halve(lanes) / x.len() as f32 + eps).sqrt()
+    halve(lanes)
 }
 
 #[inline(always)]
@@ -209,7 +245,7 @@ fn add<S: Simd<N>, const N: usize>(s: S, x: &mut [f32], y: &[f32]) {
 fn quantise<S: Simd<N>, const N: usize>(s: S, x: &[f32], rule: Rule, out: &mut [i8]) -> f32 {
     let (scale, low, high) = match rule {
         Rule::A8 => (127.0 / largest_magnitude(s, x), -128.0, 127.0),
-        Rule::A4 => (7f32.sqrt() / mean_magnitude(x).max(MIN_MAGNITUDE), -8.0, 7.0),
+        Rule::A4 => (7f32.sqrt() / mean_magnitude(s, x).max(MIN_MAGNITUDE), -8.0, 7.0),
     };
     let (a, low, high) = (s.splat(scale), s.splat(low), s.splat(high));
     let (x, x_tail) = x.as_chunks::<N>();
@@ -237,22 +273,6 @@ fn largest_magnitude<S: Simd<N>, const N: usize>(s: S, x: &[f32]) -> f32 {
         all = s.max(some, all);
     }
     tail.iter().fold(s.largest(all), |largest, v| largest.max(v.abs()))
-}
-
-/// In double precision, in the order of [`super::plain::ordered_sum`].
-#[inline(always)]
-fn mean_magnitude(x: &[f32]) -> f32 {
-    let (blocks, tail) = x.as_chunks::<LANES>();
-    let mut lanes = [0.0f64; LANES];
-    for block in blocks {
-        for j in 0..LANES {
-            lanes[j] += f64::from(block[j].abs());
-        }
-    }
-    for (lane, v) in lanes.iter_mut().zip(tail) {
-        *lane += f64::from(v.abs());
-    }
-    (halve(lanes) / x.len() as f64) as f32
 }
 
 trait Function {

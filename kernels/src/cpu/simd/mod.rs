@@ -26,8 +26,13 @@ use super::Platform;
 pub(crate) trait Simd<const N: usize>: Copy {
     /// `N` lanes.
     type F: Copy;
+    /// As many lanes of f64.
+    type D: Copy;
     /// Whether there are 32 registers rather than 16: kernels choose their tiles by it.
     const MANY_REGISTERS: bool;
+
+    /// Whether elements widen in an instruction or two. Where they do not, kernels widen them into memory first, in loops of their own.
+    const WIDENS_FAST: bool;
 
     fn splat(self, value: f32) -> Self::F;
     fn load(self, from: &[f32; N]) -> Self::F;
@@ -58,8 +63,16 @@ pub(crate) trait Simd<const N: usize>: Copy {
     fn power(self, n: Self::F) -> Self::F;
     /// `yes` where `a ≤ b`, else `no` (also where one is not a number).
     fn where_le(self, a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F;
+    /// Rows of a square to its columns.
+    fn transpose(self, rows: [Self::F; N]) -> [Self::F; N];
     /// The totals of four vectors.
     fn sums(self, v: [Self::F; 4]) -> [f32; 4];
+    /// `sum + v`, in f64.
+    fn add_wide(self, sum: Self::D, v: Self::F) -> Self::D;
+    /// `sum + v²`, in f64, where the square is exact.
+    fn add_squares(self, sum: Self::D, v: Self::F) -> Self::D;
+    fn load_wide(self, from: &[f64; N]) -> Self::D;
+    fn store_wide(self, v: Self::D, to: &mut [f64; N]);
     /// The largest lane.
     fn largest(self, v: Self::F) -> f32;
     /// Asks for the cache line of an address, which need not be valid.
@@ -119,6 +132,19 @@ pub(crate) trait Stored: Copy + Send + Sync + 'static {
     fn widen<S: Simd<N>, const N: usize>(s: S, from: &[Self; N]) -> S::F;
 }
 
+/// Widens a slice into the front of another.
+#[inline(always)]
+pub(crate) fn widen<T: Stored, S: Simd<N>, const N: usize>(s: S, from: &[T], to: &mut [f32]) {
+    let (from, from_tail) = from.as_chunks::<N>();
+    let (chunks, rest) = to.split_at_mut(from.len() * N);
+    for (from, to) in from.iter().zip(chunks.as_chunks_mut::<N>().0) {
+        s.store(T::widen(s, from), to);
+    }
+    if !from_tail.is_empty() {
+        s.store_tail(s.widen_tail(from_tail), &mut rest[..from_tail.len()]);
+    }
+}
+
 /// Elements that keys and values are stored as.
 pub(crate) trait Narrow: Stored {
     fn narrow<S: Simd<N>, const N: usize>(s: S, v: S::F, to: &mut [Self; N]);
@@ -143,7 +169,7 @@ macro_rules! stored {
 }
 
 stored! {
-    f32, 0.0, load;
+    f32, 0.0, load, store;
     f16, f16::ZERO, widen_f16, narrow_f16;
     bf16, bf16::ZERO, widen_bf16, narrow_bf16;
     i8, 0, widen_i8;

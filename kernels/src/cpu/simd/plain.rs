@@ -27,7 +27,9 @@ fn widen(half: f16) -> f32 {
 
 impl Simd<N> for Plain {
     type F = [f32; N];
+    type D = [f64; N];
     const MANY_REGISTERS: bool = false;
+    const WIDENS_FAST: bool = false;
 
     #[inline(always)]
     fn splat(self, value: f32) -> [f32; N] {
@@ -133,11 +135,36 @@ impl Simd<N> for Plain {
     }
 
     #[inline(always)]
+    fn transpose(self, rows: [[f32; N]; N]) -> [[f32; N]; N] {
+        std::array::from_fn(|i| std::array::from_fn(|j| rows[j][i]))
+    }
+
+    #[inline(always)]
     fn sums(self, v: [[f32; N]; 4]) -> [f32; 4] {
         v.map(|v| {
             let [a, b, c, d]: [f32; 4] = std::array::from_fn(|i| v[i] + v[i + 4]);
             (a + c) + (b + d)
         })
+    }
+
+    #[inline(always)]
+    fn add_wide(self, sum: [f64; N], v: [f32; N]) -> [f64; N] {
+        std::array::from_fn(|i| sum[i] + f64::from(v[i]))
+    }
+
+    #[inline(always)]
+    fn add_squares(self, sum: [f64; N], v: [f32; N]) -> [f64; N] {
+        std::array::from_fn(|i| sum[i] + f64::from(v[i]) * f64::from(v[i]))
+    }
+
+    #[inline(always)]
+    fn load_wide(self, from: &[f64; N]) -> [f64; N] {
+        *from
+    }
+
+    #[inline(always)]
+    fn store_wide(self, v: [f64; N], to: &mut [f64; N]) {
+        *to = v;
     }
 
     #[inline(always)]

@@ -34,7 +34,9 @@ impl Avx2 {
 
 impl Simd<N> for Avx2 {
     type F = __m256;
+    type D = [__m256d; 2];
     const MANY_REGISTERS: bool = false;
+    const WIDENS_FAST: bool = true;
 
     methods! {"avx2,fma,f16c,bmi2":
         fn splat(value: f32) -> __m256 {
@@ -120,6 +122,25 @@ impl Simd<N> for Avx2 {
         fn where_le(a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
             _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LE_OQ>(a, b))
         }
+        fn transpose(rows: [__m256; N]) -> [__m256; N] {
+            let mut quads = [_mm256_setzero_ps(); N];
+            for (rows, quads) in rows.as_chunks::<4>().0.iter().zip(quads.as_chunks_mut::<4>().0) {
+                let [a, b, c, d] = *rows;
+                let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+                let (ab_high, cd_high) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+                quads[0] = _mm256_shuffle_ps::<0x44>(ab, cd);
+                quads[1] = _mm256_shuffle_ps::<0xee>(ab, cd);
+                quads[2] = _mm256_shuffle_ps::<0x44>(ab_high, cd_high);
+                quads[3] = _mm256_shuffle_ps::<0xee>(ab_high, cd_high);
+            }
+            // Vector 4g + c holds column 4p + c of rows 4g to 4g + 3 in its part p of 128 bits.
+            let mut columns = [_mm256_setzero_ps(); N];
+            for c in 0..4 {
+                columns[c] = _mm256_permute2f128_ps::<0x20>(quads[c], quads[4 + c]);
+                columns[4 + c] = _mm256_permute2f128_ps::<0x31>(quads[c], quads[4 + c]);
+            }
+            columns
+        }
         fn sums(v: [__m256; 4]) -> [f32; 4] {
             // Within every 128 bits: a0+a2 b0+b2 a1+a3 b1+b3, then a b c d; then both parts together.
             let [a, b, c, d] = v;
@@ -131,6 +152,31 @@ impl Simd<N> for Avx2 {
             // SAFETY: the array has the 16 bytes that are written.
             unsafe { _mm_storeu_ps(totals.as_mut_ptr(), sums) }
             totals
+        }
+        fn add_wide(sum: [__m256d; 2], v: __m256) -> [__m256d; 2] {
+            let low = _mm256_cvtps_pd(_mm256_castps256_ps128(v));
+            let high = _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(v));
+            [_mm256_add_pd(sum[0], low), _mm256_add_pd(sum[1], high)]
+        }
+        fn add_squares(sum: [__m256d; 2], v: __m256) -> [__m256d; 2] {
+            let low = _mm256_cvtps_pd(_mm256_castps256_ps128(v));
+            let high = _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(v));
+            // Fused or not is the same: the squares have at most 48 bits.
+            [_mm256_fmadd_pd(low, low, sum[0]), _mm256_fmadd_pd(high, high, sum[1])]
+        }
+        fn load_wide(from: &[f64; N]) -> [__m256d; 2] {
+            let [low, high] = [from[..N / 2].as_ptr(), from[N / 2..].as_ptr()];
+            // SAFETY: the first half of the array has the 32 bytes that are read.
+            let low = unsafe { _mm256_loadu_pd(low) };
+            // SAFETY: the second half has as many.
+            [low, unsafe { _mm256_loadu_pd(high) }]
+        }
+        fn store_wide(v: [__m256d; 2], to: &mut [f64; N]) {
+            let (low, high) = to.split_at_mut(N / 2);
+            // SAFETY: the first half of the array has the 32 bytes that are written.
+            unsafe { _mm256_storeu_pd(low.as_mut_ptr(), v[0]) };
+            // SAFETY: the second half has as many.
+            unsafe { _mm256_storeu_pd(high.as_mut_ptr(), v[1]) }
         }
         fn largest(v: __m256) -> f32 {
             let four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));

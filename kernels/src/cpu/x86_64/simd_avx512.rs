@@ -34,7 +34,9 @@ impl Avx512 {
 
 impl Simd<N> for Avx512 {
     type F = __m512;
+    type D = [__m512d; 2];
     const MANY_REGISTERS: bool = true;
+    const WIDENS_FAST: bool = true;
 
     methods! {"avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2":
         fn splat(value: f32) -> __m512 {
@@ -117,6 +119,31 @@ impl Simd<N> for Avx512 {
         fn where_le(a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
             _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LE_OQ>(a, b), no, yes)
         }
+        fn transpose(rows: [__m512; N]) -> [__m512; N] {
+            let mut quads = [_mm512_setzero_ps(); N];
+            for (rows, quads) in rows.as_chunks::<4>().0.iter().zip(quads.as_chunks_mut::<4>().0) {
+                let [a, b, c, d] = *rows;
+                let (ab, cd) = (_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d));
+                let (ab_high, cd_high) = (_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d));
+                quads[0] = _mm512_shuffle_ps::<0x44>(ab, cd);
+                quads[1] = _mm512_shuffle_ps::<0xee>(ab, cd);
+                quads[2] = _mm512_shuffle_ps::<0x44>(ab_high, cd_high);
+                quads[3] = _mm512_shuffle_ps::<0xee>(ab_high, cd_high);
+            }
+            // Vector 4g + c holds column 4p + c of rows 4g to 4g + 3 in its part p of 128 bits.
+            let mut columns = [_mm512_setzero_ps(); N];
+            for c in 0..4 {
+                let even = _mm512_shuffle_f32x4::<0x88>(quads[c], quads[4 + c]);
+                let odd = _mm512_shuffle_f32x4::<0xdd>(quads[c], quads[4 + c]);
+                let even_high = _mm512_shuffle_f32x4::<0x88>(quads[8 + c], quads[12 + c]);
+                let odd_high = _mm512_shuffle_f32x4::<0xdd>(quads[8 + c], quads[12 + c]);
+                columns[c] = _mm512_shuffle_f32x4::<0x88>(even, even_high);
+                columns[4 + c] = _mm512_shuffle_f32x4::<0x88>(odd, odd_high);
+                columns[8 + c] = _mm512_shuffle_f32x4::<0xdd>(even, even_high);
+                columns[12 + c] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_high);
+            }
+            columns
+        }
         fn sums(v: [__m512; 4]) -> [f32; 4] {
             // Within every 128 bits: a0+a2 b0+b2 a1+a3 b1+b3, then a b c d; then the four parts together.
             let [a, b, c, d] = v;
@@ -129,6 +156,31 @@ impl Simd<N> for Avx512 {
             // SAFETY: the array has the 16 bytes that are written.
             unsafe { _mm_storeu_ps(totals.as_mut_ptr(), sums) }
             totals
+        }
+        fn add_wide(sum: [__m512d; 2], v: __m512) -> [__m512d; 2] {
+            let low = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
+            let high = _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(v));
+            [_mm512_add_pd(sum[0], low), _mm512_add_pd(sum[1], high)]
+        }
+        fn add_squares(sum: [__m512d; 2], v: __m512) -> [__m512d; 2] {
+            let low = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
+            let high = _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(v));
+            // Fused or not is the same: the squares have at most 48 bits.
+            [_mm512_fmadd_pd(low, low, sum[0]), _mm512_fmadd_pd(high, high, sum[1])]
+        }
+        fn load_wide(from: &[f64; N]) -> [__m512d; 2] {
+            let [low, high] = [from[..N / 2].as_ptr(), from[N / 2..].as_ptr()];
+            // SAFETY: the first half of the array has the 64 bytes that are read.
+            let low = unsafe { _mm512_loadu_pd(low) };
+            // SAFETY: the second half has as many.
+            [low, unsafe { _mm512_loadu_pd(high) }]
+        }
+        fn store_wide(v: [__m512d; 2], to: &mut [f64; N]) {
+            let (low, high) = to.split_at_mut(N / 2);
+            // SAFETY: the first half of the array has the 64 bytes that are written.
+            unsafe { _mm512_storeu_pd(low.as_mut_ptr(), v[0]) };
+            // SAFETY: the second half has as many.
+            unsafe { _mm512_storeu_pd(high.as_mut_ptr(), v[1]) }
         }
         fn largest(v: __m512) -> f32 {
             _mm512_reduce_max_ps(v)

@@ -5,7 +5,7 @@
 
 use super::{Heads, NOTHING, State};
 use crate::cpu::ops::scratch::take;
-use crate::cpu::simd::{Kernel, Simd, Stored, exp};
+use crate::cpu::simd::{Kernel, Simd, Stored, exp, widen};
 
 /// Keys of a block: their scores and one pass over their values stay in the first-level cache.
 const KEYS: usize = 64;
@@ -16,7 +16,7 @@ const WIDEST: usize = 16;
 /// Floats that a task needs.
 pub(super) fn memory(heads: &Heads) -> usize {
     let row = 2 * heads.dim.next_multiple_of(WIDEST) + KEYS;
-    heads.group() * row + 3 * heads.group().next_multiple_of(WIDEST) + 6 * WIDEST
+    heads.group() * row + 3 * heads.group() + KEYS * heads.dim + 8 * WIDEST
 }
 
 pub(super) struct Decode<'a, T> {
@@ -50,38 +50,90 @@ impl<'a, T: Stored> Kernel for Decode<'a, T> {
         sums.fill(0.0);
         largest.fill(NOTHING);
 
+        let wide = take(&mut memory, if S::WIDENS_FAST { 0 } else { KEYS * dim });
         let at_a_time = if S::MANY_REGISTERS { 4 } else { 2 };
         for (keys, values) in keys.chunks(KEYS * dim).zip(values.chunks(KEYS * dim)) {
-            let mut first = 0;
-            while first < group {
-                let count = at_a_time.min(group - first);
-                let (q, to) = (&scaled[first * stride..], &mut scores[first * KEYS..]);
-                match count {
-                    4 => score::<4, T, S, N>(s, q, stride, keys, dim, to),
-                    3 => score::<3, T, S, N>(s, q, stride, keys, dim, to),
-                    2 => score::<2, T, S, N>(s, q, stride, keys, dim, to),
-                    _ => score::<1, T, S, N>(s, q, stride, keys, dim, to),
-                }
-                first += count;
+            if S::WIDENS_FAST {
+                score_all(s, at_a_time, scaled, keys, dim, scores);
+            } else {
+                widen(s, keys, wide);
+                score_all(s, at_a_time, scaled, &wide[..keys.len()], dim, scores);
             }
             for (query, scores) in scores.chunks_exact_mut(KEYS).enumerate() {
                 scores[keys.len() / dim..].fill(f32::NEG_INFINITY);
                 decay[query] = soften(s, scores, &mut largest[query], &mut sums[query]);
             }
-            let mut first = 0;
-            while first < group {
-                let count = at_a_time.min(group - first);
-                let (p, decay, to) = (&scores[first * KEYS..], &decay[first..], &mut totals[first * stride..]);
-                match count {
-                    4 => gather::<4, T, S, N>(s, p, decay, values, dim, to),
-                    3 => gather::<3, T, S, N>(s, p, decay, values, dim, to),
-                    2 => gather::<2, T, S, N>(s, p, decay, values, dim, to),
-                    _ => gather::<1, T, S, N>(s, p, decay, values, dim, to),
-                }
-                first += count;
+            if S::WIDENS_FAST {
+                gather_all(s, at_a_time, scores, decay, values, dim, totals);
+            } else {
+                widen(s, values, wide);
+                gather_all(s, at_a_time, scores, decay, &wide[..values.len()], dim, totals);
             }
         }
         State { stride, totals, sums, largest }
+    }
+}
+
+/// [`score`] for all queries.
+#[inline(always)]
+fn score_all<T: Stored, S: Simd<N>, const N: usize>(
+    s: S,
+    at_a_time: usize,
+    scaled: &[f32],
+    keys: &[T],
+    dim: usize,
+    scores: &mut [f32],
+) {
+    let stride = dim.next_multiple_of(N);
+    let group = scaled.len() / stride;
+    let mut first = 0;
+    while first < group {
+        let count = at_a_time.min(group - first);
+        let (q, to) = (&scaled[first * stride..], &mut scores[first * KEYS..]);
+        match count {
+            4 => score::<4, T, S, N>(s, q, stride, keys, dim, to, first == 0),
+            3 => score::<3, T, S, N>(s, q, stride, keys, dim, to, first == 0),
+            2 => score::<2, T, S, N>(s, q, stride, keys, dim, to, first == 0),
+            _ => score::<1, T, S, N>(s, q, stride, keys, dim, to, first == 0),
+        }
+        first += count;
+    }
+}
+
+/// [`gather`] for all queries.
+#[inline(always)]
+fn gather_all<T: Stored, S: Simd<N>, const N: usize>(
+    s: S,
+    at_a_time: usize,
+    scores: &[f32],
+    decay: &[f32],
+    values: &[T],
+    dim: usize,
+    totals: &mut [f32],
+) {
+    let stride = dim.next_multiple_of(N);
+    let group = totals.len() / stride;
+    let mut first = 0;
+    while first < group {
+        let count = at_a_time.min(group - first);
+        let (p, decay, to) = (&scores[first * KEYS..], &decay[first..], &mut totals[first * stride..]);
+        match count {
+            4 => gather::<4, T, S, N>(s, p, decay, values, dim, to, first == 0),
+            3 => gather::<3, T, S, N>(s, p, decay, values, dim, to, first == 0),
+            2 => gather::<2, T, S, N>(s, p, decay, values, dim, to, first == 0),
+            _ => gather::<1, T, S, N>(s, p, decay, values, dim, to, first == 0),
+        }
+        first += count;
+    }
+}
+
+/// Asks for what lies a block after the first `count` elements of `from`. Blocks of keys and of values take turns, so the processor does not see that both are
+/// read in order.
+#[inline(always)]
+fn fetch<T: Stored, S: Simd<N>, const N: usize>(s: S, from: &[T], count: usize, block: usize) {
+    let next = from.as_ptr().wrapping_add(block);
+    for i in (0..count).step_by(64 / size_of::<T>()) {
+        s.prefetch(next.wrapping_add(i));
     }
 }
 
@@ -94,6 +146,7 @@ fn score<const Q: usize, T: Stored, S: Simd<N>, const N: usize>(
     keys: &[T],
     dim: usize,
     scores: &mut [f32],
+    ahead: bool,
 ) {
     let full = dim / N;
     let mut q: [&[[f32; N]]; Q] = [&[]; Q];
@@ -109,6 +162,9 @@ fn score<const Q: usize, T: Stored, S: Simd<N>, const N: usize>(
             (k[i], tail[i]) = (&chunks[..full], rest);
         }
         let mut sums = [[s.splat(0.0); 4]; Q];
+        if ahead {
+            fetch(s, &keys[key * dim..], 4 * dim, KEYS * dim);
+        }
         for c in 0..full {
             for i in 0..4 {
                 let v = T::widen(s, &k[i][c]);
@@ -163,8 +219,12 @@ fn gather<const Q: usize, T: Stored, S: Simd<N>, const N: usize>(
     values: &[T],
     dim: usize,
     totals: &mut [f32],
+    ahead: bool,
 ) {
     let (full, stride) = (dim / N, dim.next_multiple_of(N));
+    if ahead {
+        fetch(s, values, values.len(), KEYS * dim);
+    }
     let mut c = 0;
     while c + 4 <= full {
         columns::<Q, 4, T, S, N>(s, weights, decay, values, (dim, c), totals);

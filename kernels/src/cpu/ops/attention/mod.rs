@@ -99,8 +99,6 @@ impl Cpu {
     ///
     /// Where the shapes do not fit, rows or positions are out of range, or the segments are not in the order of their rows.
     pub fn attend(&self, qkv: &[f32], heads: &Heads, segments: &[Segment], cache: &Cache<'_>, out: &mut [f32]) {
-        check(heads, segments, cache, qkv.len());
-        assert_eq!(out.len() / (heads.heads * heads.dim), qkv.len() / heads.row(), "a row of outputs for each of qkv");
         match cache.half {
             Half::F16 => {
                 let stored: (&[f16], &[f16]) = (cache.keys.reinterpret_cast(), cache.values.reinterpret_cast());
@@ -113,7 +111,7 @@ impl Cpu {
         }
     }
 
-    fn attend_stored<T: Stored>(
+    pub(super) fn attend_stored<T: Stored>(
         &self,
         qkv: &[f32],
         heads: &Heads,
@@ -122,6 +120,9 @@ impl Cpu {
         (keys, values): (&[T], &[T]),
         out: &mut [f32],
     ) {
+        check(heads, segments, capacity, (keys.len(), values.len()), qkv.len());
+        let rows = qkv.len() / heads.row();
+        assert_eq!(out.len(), rows * heads.heads * heads.dim, "a row of outputs for each of qkv");
         let plan = Plan::new(heads, segments, self.pool.threads());
         let (dim, group) = (heads.dim, heads.group());
         let width = heads.heads * dim;
@@ -163,22 +164,22 @@ impl Cpu {
 }
 
 /// What the safety of [`Cpu::attend`] and [`Cpu::rotate_and_store`] rests on; panics where it does not hold.
-pub(super) fn check(heads: &Heads, segments: &[Segment], cache: &Cache<'_>, qkv: usize) {
+pub(super) fn check(heads: &Heads, segments: &[Segment], capacity: usize, (keys, values): (usize, usize), qkv: usize) {
     assert!(heads.dim > 0 && heads.kv_heads > 0 && heads.heads > 0, "heads that are not empty: {heads:?}");
     assert!(heads.heads.is_multiple_of(heads.kv_heads), "as many query heads for each kv head: {heads:?}");
     assert!(heads.window != Some(0), "a window that holds the token itself");
     assert!(qkv.is_multiple_of(heads.row()), "rows of {} values", heads.row());
-    assert_eq!(cache.keys.len(), cache.values.len(), "as many values as keys");
-    let slot = heads.kv_heads.checked_mul(cache.capacity).and_then(|n| n.checked_mul(heads.dim));
-    let slots = cache.keys.len() / slot.expect("the size of a slot").max(1);
+    assert_eq!(keys, values, "as many values as keys");
+    let slot = heads.kv_heads.checked_mul(capacity).and_then(|n| n.checked_mul(heads.dim));
+    let slots = keys / slot.expect("the size of a slot").max(1);
     let mut rows = 0;
     for segment in segments {
         let Segment { rows: Range { start, end }, position, slot } = *segment;
         assert!(rows <= start && start <= end, "segments in the order of their rows: {segment:?} after row {rows}");
         assert!(end <= qkv / heads.row(), "rows of the batch: {segment:?}");
         assert!(slot < slots, "a slot of {slots}: {segment:?}");
-        let room = cache.capacity.checked_sub(position);
-        assert!(room.is_some_and(|room| end - start <= room), "within {} positions: {segment:?}", cache.capacity);
+        let room = capacity.checked_sub(position);
+        assert!(room.is_some_and(|room| end - start <= room), "within {capacity} positions: {segment:?}");
         rows = end;
     }
 }

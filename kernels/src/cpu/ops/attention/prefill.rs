@@ -13,7 +13,7 @@
 use super::plan::Task;
 use super::{Heads, NOTHING, State};
 use crate::cpu::ops::scratch::take;
-use crate::cpu::simd::{Kernel, Simd, Stored, exp};
+use crate::cpu::simd::{Kernel, Simd, Stored, exp, widen};
 
 /// Keys of a block.
 const KEYS: usize = 48;
@@ -69,7 +69,7 @@ impl<'a, T: Stored> Prefill<'a, '_, T> {
         let largest = take(&mut memory, lanes);
         let decay = take(&mut memory, lanes);
         let (from, to) = (take(&mut memory, lanes), take(&mut memory, lanes));
-        turn(qkv, heads, task, width, turned);
+        turn(s, qkv, heads, task, width, turned);
         totals.fill(0.0);
         sums.fill(0.0);
         largest.fill(NOTHING);
@@ -102,47 +102,70 @@ impl<'a, T: Stored> Prefill<'a, '_, T> {
                 gather::<V, S, N>(s, &wide[..count * dim], dim, scores, decay, totals);
             }
         }
-        // Back to a row for each query, where the queries were.
-        for query in 0..queries {
-            let (group, lane) = (query / width, query % width);
-            let totals = &totals[group * dim * width..][..dim * width];
-            for (to, from) in turned[query * dim..][..dim].iter_mut().zip(totals.chunks_exact(width)) {
-                *to = from[lane];
-            }
-        }
+        turn_back(s, totals, (dim, width, queries), turned);
         State { stride: dim, totals: turned, sums, largest }
     }
 }
 
-/// Writes the queries, scaled, as `[group of lanes][dim][lane]`; lanes without a query are zero.
+/// Writes the queries, scaled, as `[group of lanes][dim][lane]`; lanes past the last query repeat it.
 #[inline(always)]
-fn turn(qkv: &[f32], heads: &Heads, task: &Task, width: usize, turned: &mut [f32]) {
+fn turn<S: Simd<N>, const N: usize>(s: S, qkv: &[f32], heads: &Heads, task: &Task, width: usize, turned: &mut [f32]) {
     let (dim, group) = (heads.dim, heads.group());
+    let queries = task.queries(group);
     let scale = 1.0 / (dim as f32).sqrt();
-    for (block, turned) in turned.chunks_exact_mut(dim * width).enumerate() {
-        for lane in 0..width {
-            let query = block * width + lane;
-            if query < task.queries(group) {
-                let start = (task.row + query / group) * heads.row() + (task.kv_head * group + query % group) * dim;
-                for (to, from) in turned.chunks_exact_mut(width).zip(&qkv[start..][..dim]) {
-                    to[lane] = from * scale;
-                }
-            } else {
-                turned.chunks_exact_mut(width).for_each(|to| to[lane] = 0.0);
+    let lanes = turned.len() / dim;
+    for first in (0..lanes).step_by(N) {
+        let mut rows: [&[f32]; N] = [&[]; N];
+        for lane in 0..N {
+            let query = (first + lane).min(queries - 1);
+            let head = task.kv_head * group + query % group;
+            rows[lane] = &qkv[(task.row + query / group) * heads.row() + head * dim..][..dim];
+        }
+        let turned = &mut turned[first / width * width * dim + first % width..];
+        for d in (0..dim / N * N).step_by(N) {
+            let mut square = [s.splat(0.0); N];
+            for lane in 0..N {
+                square[lane] = s.mul(s.load(&rows[lane][d..][..N].as_chunks::<N>().0[0]), s.splat(scale));
+            }
+            let square = s.transpose(square);
+            for i in 0..N {
+                s.store(square[i], &mut turned[(d + i) * width..][..N].as_chunks_mut::<N>().0[0]);
+            }
+        }
+        for d in dim / N * N..dim {
+            for lane in 0..N {
+                turned[d * width + lane] = rows[lane][d] * scale;
             }
         }
     }
 }
 
+/// The other way: a row of `dim` totals for each query.
 #[inline(always)]
-fn widen<T: Stored, S: Simd<N>, const N: usize>(s: S, from: &[T], to: &mut [f32]) {
-    let (from, from_tail) = from.as_chunks::<N>();
-    let (chunks, rest) = to.split_at_mut(from.len() * N);
-    for (from, to) in from.iter().zip(chunks.as_chunks_mut::<N>().0) {
-        s.store(T::widen(s, from), to);
-    }
-    if !from_tail.is_empty() {
-        s.store_tail(s.widen_tail(from_tail), &mut rest[..from_tail.len()]);
+fn turn_back<S: Simd<N>, const N: usize>(
+    s: S,
+    totals: &[f32],
+    (dim, width, queries): (usize, usize, usize),
+    out: &mut [f32],
+) {
+    for first in (0..queries).step_by(N) {
+        let totals = &totals[first / width * width * dim + first % width..];
+        let lanes = N.min(queries - first);
+        for d in (0..dim / N * N).step_by(N) {
+            let mut square = [s.splat(0.0); N];
+            for i in 0..N {
+                square[i] = s.load(&totals[(d + i) * width..][..N].as_chunks::<N>().0[0]);
+            }
+            let square = s.transpose(square);
+            for lane in 0..lanes {
+                s.store(square[lane], &mut out[(first + lane) * dim + d..][..N].as_chunks_mut::<N>().0[0]);
+            }
+        }
+        for d in dim / N * N..dim {
+            for lane in 0..lanes {
+                out[(first + lane) * dim + d] = totals[d * width + lane];
+            }
+        }
     }
 }
 

@@ -6,16 +6,13 @@
 //! A1 = 16 tokens     C10                      C11
 //! ```
 //!
-//! A tile of activations is read from the rows as they are, 64 columns of each; a tile of weights is 16 lines of a panel. The last tokens are tiles with
-//! fewer rows, the last panel of an odd number of panels goes to the kernel of AVX-512.
+//! A tile of weights is 16 lines of a panel. A tile of activations is 16 lines too, which were brought together once for the whole call: rows of the
+//! activations as they lie begin anywhere in a line, which halves the rate of loads. All tiles are whole: tokens and panels that only fill them up are
+//! multiplied and ignored.
 
 use std::arch::asm;
 
-use crate::cpu::gemm::{Line, Slab, SumLine};
-use crate::cpu::x86_64::avx512;
-
-/// Tokens of a tile.
-const TILE: usize = 16;
+use crate::cpu::gemm::{Line, Slab, SumLine, TILE};
 
 /// What `ldtilecfg` reads: the first palette, then bytes a row and rows of each tile.
 #[repr(C, align(64))]
@@ -27,145 +24,212 @@ struct Shapes {
     rows: [u8; 16],
 }
 
-impl Shapes {
-    /// Tiles for `first` and `second` tokens: C00 C01 C10 C11 A0 A1 B0 B1. No tile is empty, whether it is used or not.
-    fn new(first: usize, second: usize) -> Self {
-        let (first, second) = (first as u8, second.max(1) as u8);
-        let mut rows = [0; 16];
-        rows[..8].copy_from_slice(&[first, first, second, second, first, second, TILE as u8, TILE as u8]);
-        let mut row_bytes = [0; 16];
-        row_bytes[..8].fill(64);
-        Self { palette: 1, start_row: 0, reserved: [0; 14], row_bytes, rows }
-    }
+/// Eight tiles of 16 lines.
+static WHOLE: Shapes = Shapes {
+    palette: 1,
+    start_row: 0,
+    reserved: [0; 14],
+    row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+    rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+};
 
-    /// Shapes and clears the tiles of this thread.
-    ///
-    /// # Safety
-    ///
-    /// The processor has AMX and the process may use it.
-    unsafe fn load(&self) {
-        // SAFETY: the caller's; 64 bytes are read from `self`, which `new` filled as palette 1 wants.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) self, options(nostack, readonly)) }
-    }
-}
-
-/// Multiplies panels with a slab of activations; `sums`, token by token for each panel, are added to (`add`) or written.
+/// Multiplies an even number of panels with a slab of activations; `sums`, token by token for each panel, are added to (`add`) or written.
 ///
 /// # Safety
 ///
 /// The processor has AMX and the process may use it.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(crate) unsafe fn multiply(lines: &[Line], slab: &Slab<'_>, sums: &mut [SumLine], add: bool) {
-    let (each, tokens) = (slab.cols.len() / 4, slab.tokens());
-    let pairs = lines.len() / (2 * each);
-    let (lines, last_lines) = lines.split_at(2 * each * pairs);
-    let (sums, last_sums) = sums.split_at_mut(2 * tokens * pairs);
-    let whole = tokens / (2 * TILE) * (2 * TILE);
-    if whole > 0 {
-        // SAFETY: the caller's.
-        unsafe { Shapes::new(TILE, TILE).load() };
-        for (lines, sums) in lines.chunks_exact(2 * each).zip(sums.chunks_exact_mut(2 * tokens)) {
-            for token in (0..whole).step_by(2 * TILE) {
-                // SAFETY: the caller's, and tiles are shaped for these tokens.
-                unsafe { block(lines, slab, token..token + 2 * TILE, sums, add) };
+    let (each, tiles) = (slab.cols.len() / 4, slab.tokens().div_ceil(TILE));
+    // SAFETY: the caller's; 64 bytes are read, as palette 1 wants them.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const WHOLE, options(nostack, readonly)) };
+    for (lines, sums) in lines.chunks_exact(2 * each).zip(sums.chunks_exact_mut(2 * TILE * tiles)) {
+        let (panels, (sums0, sums1)) = (lines.split_at(each), sums.split_at_mut(TILE * tiles));
+        let tokens = (0..tiles).step_by(2).zip(sums0.chunks_mut(2 * TILE).zip(sums1.chunks_mut(2 * TILE)));
+        for (tile, sums) in tokens {
+            if tile + 1 < tiles {
+                // SAFETY: the caller's, and tiles are shaped.
+                unsafe { two_by_two([slab.tile(tile), slab.tile(tile + 1)], panels, sums, add) };
+            } else {
+                // SAFETY: the caller's, and tiles are shaped.
+                unsafe { one_by_two(slab.tile(tile), panels, sums, add) };
             }
-        }
-    }
-    if whole < tokens {
-        let left = tokens - whole;
-        // SAFETY: the caller's.
-        unsafe { Shapes::new(left.min(TILE), left.saturating_sub(TILE)).load() };
-        for (lines, sums) in lines.chunks_exact(2 * each).zip(sums.chunks_exact_mut(2 * tokens)) {
-            // SAFETY: the caller's, and tiles are shaped for these tokens.
-            unsafe { block(lines, slab, whole..tokens, sums, add) };
         }
     }
     // SAFETY: the caller's. Tiles are empty again, so that the system need not save them.
     unsafe { asm!("tilerelease", options(nostack, nomem)) };
-    avx512::gemm::multiply(last_lines, slab, last_sums, add);
 }
 
-/// Two panels times up to 32 tokens.
+/// Fetches 16 lines, four steps ahead.
+macro_rules! ahead {
+    ($tile:literal) => {
+        concat!(
+            "prefetcht0 [{",
+            $tile,
+            "} + 4096]\n",
+            "prefetcht0 [{",
+            $tile,
+            "} + 4160]\n",
+            "prefetcht0 [{",
+            $tile,
+            "} + 4224]\n",
+            "prefetcht0 [{",
+            $tile,
+            "} + 4288]\n",
+            "prefetcht0 [{",
+            $tile,
+            "} + 4352]\n",
+            "prefetcht0 [{",
+            $tile,
+            "} + 4416]\n",
+            "prefetcht0 [{",
+            $tile,
+            "} + 4480]\n",
+            "prefetcht0 [{",
+            $tile,
+            "} + 4544]\n",
+            "prefetcht0 [{",
+            $tile,
+            "} + 4608]\n",
+            "prefetcht0 [{",
+            $tile,
+            "} + 4672]\n",
+            "prefetcht0 [{",
+            $tile,
+            "} + 4736]\n",
+            "prefetcht0 [{",
+            $tile,
+            "} + 4800]\n",
+            "prefetcht0 [{",
+            $tile,
+            "} + 4864]\n",
+            "prefetcht0 [{",
+            $tile,
+            "} + 4928]\n",
+            "prefetcht0 [{",
+            $tile,
+            "} + 4992]\n",
+            "prefetcht0 [{",
+            $tile,
+            "} + 5056]\n",
+        )
+    };
+}
+
+/// Two panels times 32 tokens.
 ///
 /// # Safety
 ///
-/// The processor has AMX, the process may use it, and tiles have the shapes of `tokens`.
-unsafe fn block(lines: &[Line], slab: &Slab<'_>, tokens: std::ops::Range<usize>, sums: &mut [SumLine], add: bool) {
-    let second = tokens.len() > TILE;
-    let (panel0, panel1) = lines.split_at(lines.len() / 2);
-    let (sums0, sums1) = sums.split_at_mut(slab.tokens());
-    let (sums0, sums1) = (&mut sums0[tokens.clone()], &mut sums1[tokens.clone()]);
-    // Slicing checks that all rows that tiles read are there: they are `stride` bytes apart.
-    let (x0, x1) = (slab.row(tokens.start), slab.row(if second { tokens.start + TILE } else { tokens.start }));
-    let last = slab.row(tokens.end - 1);
-    assert!(last.len() == panel0.len() * 4 && panel0.len() == panel1.len(), "as many columns as lines hold");
-    assert!(panel0.len().is_multiple_of(16), "whole tiles");
-    let steps = panel0.len() / 16;
-    let (c00, c01) = (sums0.as_mut_ptr(), sums1.as_mut_ptr());
-    // SAFETY: the caller's. Every step reads 64 columns of rows of the slab, `stride` bytes apart and all within it, and 16 lines of each panel; sums
-    // are read and written for the tokens that the tiles have rows for. The second tiles are only touched where `second` says so.
+/// The processor has AMX, the process may use it, and all tiles have 16 lines.
+unsafe fn two_by_two(
+    [x0, x1]: [&[Line]; 2],
+    (panel0, panel1): (&[Line], &[Line]),
+    (sums0, sums1): (&mut [SumLine], &mut [SumLine]),
+    add: bool,
+) {
+    let steps = panel0.len() / TILE;
+    assert!(steps > 0 && panel1.len() == panel0.len(), "panels of the same length");
+    assert!(x0.len() == TILE * steps && x1.len() == TILE * steps, "as many tiles of activations");
+    assert!(sums0.len() == 2 * TILE && sums1.len() == 2 * TILE, "sums of all tokens");
+    // SAFETY: the caller's. Each step reads 16 lines of both panels and of both tiles of tokens, which have `16 · steps`; 32 lines of both sums are
+    // read and written, as was checked. Fetching ahead does nothing where there is no memory.
     unsafe {
         asm!(
-            "test {add:l}, {add:l}",
+            "test {add:e}, {add:e}",
             "jz 2f",
-            "tileloadd tmm0, [{c00} + {line}]",
-            "tileloadd tmm1, [{c01} + {line}]",
-            "test {second:l}, {second:l}",
-            "jz 5f",
-            "tileloadd tmm2, [{c00} + {line} + 1024]",
-            "tileloadd tmm3, [{c01} + {line} + 1024]",
+            "tileloadd tmm0, [{c0} + {line}]",
+            "tileloadd tmm1, [{c1} + {line}]",
+            "tileloadd tmm2, [{c0} + {line} + 1024]",
+            "tileloadd tmm3, [{c1} + {line} + 1024]",
             "jmp 3f",
             "2:",
             "tilezero tmm0",
             "tilezero tmm1",
             "tilezero tmm2",
             "tilezero tmm3",
-            "test {second:l}, {second:l}",
-            "jz 5f",
             ".p2align 5",
             "3:",
             "tileloadd tmm6, [{b0} + {line}]",
-            "tileloadd tmm4, [{x0} + {stride}]",
+            "tileloadd tmm4, [{x0} + {line}]",
             "tdpbsud tmm0, tmm4, tmm6",
             "tileloadd tmm7, [{b1} + {line}]",
             "tdpbsud tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{x1} + {stride}]",
+            "tileloadd tmm5, [{x1} + {line}]",
             "tdpbsud tmm2, tmm5, tmm6",
             "tdpbsud tmm3, tmm5, tmm7",
+            ahead!("x0"),
+            ahead!("x1"),
             "add {b0}, 1024",
             "add {b1}, 1024",
-            "add {x0}, 64",
-            "add {x1}, 64",
+            "add {x0}, 1024",
+            "add {x1}, 1024",
             "dec {steps}",
             "jnz 3b",
-            "tilestored [{c00} + {line} + 1024], tmm2",
-            "tilestored [{c01} + {line} + 1024], tmm3",
-            "jmp 7f",
-            ".p2align 5",
-            "5:",
-            "tileloadd tmm6, [{b0} + {line}]",
-            "tileloadd tmm4, [{x0} + {stride}]",
-            "tdpbsud tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{b1} + {line}]",
-            "tdpbsud tmm1, tmm4, tmm7",
-            "add {b0}, 1024",
-            "add {b1}, 1024",
-            "add {x0}, 64",
-            "dec {steps}",
-            "jnz 5b",
-            "7:",
-            "tilestored [{c00} + {line}], tmm0",
-            "tilestored [{c01} + {line}], tmm1",
-            add = in(reg) u64::from(add),
-            second = in(reg) u64::from(second),
-            c00 = in(reg) c00,
-            c01 = in(reg) c01,
+            "tilestored [{c0} + {line}], tmm0",
+            "tilestored [{c1} + {line}], tmm1",
+            "tilestored [{c0} + {line} + 1024], tmm2",
+            "tilestored [{c1} + {line} + 1024], tmm3",
+            add = in(reg) u32::from(add),
+            c0 = in(reg) sums0.as_mut_ptr(),
+            c1 = in(reg) sums1.as_mut_ptr(),
             line = in(reg) 64usize,
-            stride = in(reg) slab.x.stride,
             b0 = inout(reg) panel0.as_ptr() => _,
             b1 = inout(reg) panel1.as_ptr() => _,
             x0 = inout(reg) x0.as_ptr() => _,
             x1 = inout(reg) x1.as_ptr() => _,
+            steps = inout(reg) steps => _,
+            options(nostack),
+        );
+    }
+}
+
+/// Two panels times 16 tokens.
+///
+/// # Safety
+///
+/// The processor has AMX, the process may use it, and all tiles have 16 lines.
+unsafe fn one_by_two(
+    x0: &[Line],
+    (panel0, panel1): (&[Line], &[Line]),
+    (sums0, sums1): (&mut [SumLine], &mut [SumLine]),
+    add: bool,
+) {
+    let steps = panel0.len() / TILE;
+    assert!(steps > 0 && panel1.len() == panel0.len(), "panels of the same length");
+    assert!(x0.len() == TILE * steps, "as many tiles of activations");
+    assert!(sums0.len() == TILE && sums1.len() == TILE, "sums of all tokens");
+    // SAFETY: the caller's. Each step reads 16 lines of both panels and of the tile of tokens, which have `16 · steps`; 16 lines of both sums are read
+    // and written, as was checked.
+    unsafe {
+        asm!(
+            "test {add:e}, {add:e}",
+            "jz 2f",
+            "tileloadd tmm0, [{c0} + {line}]",
+            "tileloadd tmm1, [{c1} + {line}]",
+            "jmp 3f",
+            "2:",
+            "tilezero tmm0",
+            "tilezero tmm1",
+            ".p2align 5",
+            "3:",
+            "tileloadd tmm6, [{b0} + {line}]",
+            "tileloadd tmm4, [{x0} + {line}]",
+            "tdpbsud tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{b1} + {line}]",
+            "tdpbsud tmm1, tmm4, tmm7",
+            "add {b0}, 1024",
+            "add {b1}, 1024",
+            "add {x0}, 1024",
+            "dec {steps}",
+            "jnz 3b",
+            "tilestored [{c0} + {line}], tmm0",
+            "tilestored [{c1} + {line}], tmm1",
+            add = in(reg) u32::from(add),
+            c0 = in(reg) sums0.as_mut_ptr(),
+            c1 = in(reg) sums1.as_mut_ptr(),
+            line = in(reg) 64usize,
+            b0 = inout(reg) panel0.as_ptr() => _,
+            b1 = inout(reg) panel1.as_ptr() => _,
+            x0 = inout(reg) x0.as_ptr() => _,
             steps = inout(reg) steps => _,
             options(nostack),
         );

@@ -12,10 +12,11 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::sums::{Sums, load, prefetch_at, put};
-use super::tables::{byte_of, table};
+use super::sums::{Sums, across, load};
+use super::tables::table;
 use crate::cpu::Matrix;
 use crate::cpu::gemv::{Line, Lines};
+use crate::cpu::x86_64::{PAIR_VALUES, byte_of, fetch};
 
 /// Rows of a strip.
 const ROWS: usize = 16;
@@ -28,60 +29,63 @@ const QUAD: usize = 64;
 pub(super) fn sums_of(weight: &Matrix<'_>, rows: Range<usize>, x: &Lines<'_>, sums: &mut [i32]) {
     let bytes = weight.data.len() / weight.rows.div_ceil(ROWS);
     let strips = weight.data[rows.start / ROWS * bytes..].chunks_exact(bytes);
-    let mut of_strip = [0; ROWS * crate::cpu::gemv::TOKENS];
     for (strip, sums) in strips.zip(sums.chunks_mut(ROWS * x.tokens)) {
-        let of_strip = &mut of_strip[..ROWS * x.tokens];
         // Few tokens at a time: all accumulators of a pair of rows stay in registers.
         for token in (0..x.tokens).step_by(4) {
             let lines = &x.lines[token * x.stride..];
+            let sums = &mut sums[token..];
             match x.tokens - token {
-                1 => of_tokens::<1>(strip, lines, x.stride, token, x.tokens, of_strip),
-                2 => of_tokens::<2>(strip, lines, x.stride, token, x.tokens, of_strip),
-                3 => of_tokens::<3>(strip, lines, x.stride, token, x.tokens, of_strip),
-                _ => of_tokens::<4>(strip, lines, x.stride, token, x.tokens, of_strip),
+                1 => of_strip::<1>(strip, lines, x, sums),
+                2 => of_strip::<2>(strip, lines, x, sums),
+                3 => of_strip::<3>(strip, lines, x, sums),
+                _ => of_strip::<4>(strip, lines, x, sums),
             }
         }
-        sums.copy_from_slice(&of_strip[..sums.len()]);
     }
 }
 
+/// The sums of a strip and T tokens, two pairs of rows at a time.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
-fn of_tokens<const T: usize>(
-    strip: &[u8],
-    lines: &[Line],
-    stride: usize,
-    token: usize,
-    tokens: usize,
-    sums: &mut [i32],
-) {
-    let (upper, lower) = sums.split_at_mut(ROWS / 2 * tokens);
-    let pairs = upper.chunks_exact_mut(tokens).zip(lower.chunks_exact_mut(tokens));
-    for (g, (upper, lower)) in pairs.enumerate() {
-        let [u, w] = of_pair::<T>(strip, g, lines, stride);
-        put(&[u], token, tokens, upper);
-        put(&[w], token, tokens, lower);
+fn of_strip<const T: usize>(strip: &[u8], lines: &[Line], x: &Lines<'_>, sums: &mut [i32]) {
+    for g in (0..ROWS / 2).step_by(2) {
+        let [a, c] = of_pair::<T>(strip, g, lines, x.stride);
+        let [b, d] = of_pair::<T>(strip, g + 1, lines, x.stride);
+        for t in 0..T {
+            let totals = across([a[t], b[t], c[t], d[t]]);
+            for (row, total) in [g, g + 1, g + ROWS / 2, g + 1 + ROWS / 2].into_iter().zip(totals) {
+                // A last strip may lack rows.
+                if let Some(sum) = sums.get_mut(row * x.tokens + t) {
+                    *sum = total;
+                }
+            }
+        }
     }
 }
 
-/// The sums of rows g and g + 8 of a strip.
+/// The sums of rows g and g + 8 of a strip, spread over vectors.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
-fn of_pair<const T: usize>(strip: &[u8], g: usize, lines: &[Line], stride: usize) -> [[i32; T]; 2] {
+#[inline]
+fn of_pair<const T: usize>(strip: &[u8], g: usize, lines: &[Line], stride: usize) -> [[__m512i; T]; 2] {
     let tiles = strip.len() / TILE;
     assert!((T - 1) * stride + tiles.div_ceil(2) * 4 <= lines.len(), "as many lines as the rows have columns");
     let tables = Tables::new();
     let mut sums = Sums::<2, T>::new();
-    for i in 0..tiles.div_ceil(2) {
+    let mut add = |i: usize, mask: u64| {
         let start = strip.as_ptr().wrapping_add(2 * i * TILE + g * QUAD);
         let ahead = strip.as_ptr().wrapping_add(strip.len() + (g * tiles + 2 * i) * QUAD);
-        prefetch_at(ahead);
-        prefetch_at(ahead.wrapping_add(QUAD));
+        fetch(ahead);
+        fetch(ahead.wrapping_add(QUAD));
         // SAFETY: tile 2i is one of the strip's.
         let first = unsafe { load(start, u64::MAX) };
-        // SAFETY: tile 2i + 1 is one of the strip's too, or nothing is read.
-        let second = unsafe { load(start.wrapping_add(TILE), if 2 * i + 1 < tiles { u64::MAX } else { 0 }) };
+        // SAFETY: tile 2i + 1 is one of the strip's too, or the mask lets nothing through.
+        let second = unsafe { load(start.wrapping_add(TILE), mask) };
         let rows = tables.unpack(first, second);
         // SAFETY: every token has the lines of step i, as checked above.
         unsafe { sums.add_fours(&rows, lines.as_ptr().wrapping_add(4 * i), stride) };
+    };
+    (0..tiles / 2).for_each(|i| add(i, u64::MAX));
+    if !tiles.is_multiple_of(2) {
+        add(tiles / 2, 0);
     }
     sums.finish()
 }
@@ -106,7 +110,7 @@ impl Tables {
     fn new() -> Self {
         let values = |row: &[Line; 3]| [table(&row[0]), table(&row[1]), table(&row[2])];
         Self {
-            pairs: table(&PAIRS),
+            pairs: table(&PAIR_CODES),
             indices: [table(&INDICES[0]), table(&INDICES[1])],
             begins: table(&BEGINS),
             values: [values(&VALUES[0]), values(&VALUES[1])],
@@ -138,7 +142,7 @@ impl Tables {
 /// Groups of a row in a tile.
 const GROUPS: usize = 32;
 
-static PAIRS: Line = {
+static PAIR_CODES: Line = {
     let mut line = [0; 64];
     let mut i = 0;
     while i < 64 {
@@ -171,9 +175,6 @@ static BEGINS: Line = {
     }
     Line(line)
 };
-
-/// Values of the two rows of a pair code.
-const PAIR_VALUES: [[i8; 2]; 9] = [[1, 1], [1, 0], [0, 1], [1, -1], [-1, 1], [-1, 0], [0, -1], [-1, -1], [0, 0]];
 
 /// The two values of a group as bits that make, together with its index nibble, a number below 64. The nibble of a group whose second value is zero is
 /// always 4, and one whose first is zero has 4, 8 or 12; so their lowest bits are free, and 33 groups find room in 64 numbers.

@@ -10,14 +10,14 @@ use std::ops::Range;
 use sbnc_format::Encoding;
 
 use super::fragments;
-use super::sums::{Sums, load, prefetch, put};
+use super::sums::{Sums, across, load, prefetch};
 use super::tables::{Codes, Fives};
 use crate::cpu::Matrix;
 use crate::cpu::gemv::{Deal, Kernel, Layout, Line, Lines};
 use crate::cpu::platform::{Isa, Platform};
 
-/// Rows that share loads of activations.
-const ROWS: usize = 2;
+/// Rows whose sums are added up across vectors together.
+const ROWS: usize = 4;
 /// Tokens that share the planes of a weight.
 const TOKENS: usize = 4;
 
@@ -67,73 +67,77 @@ fn sums_of(weight: &Matrix<'_>, rows: Range<usize>, x: &Lines<'_>, sums: &mut [i
     }
 }
 
-/// Four rows at a time, then one at a time.
+/// Up to four tokens at a time: what a second look at some rows reads is in the nearest cache.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
 fn of_rows<const FORM: u8>(weight: &Matrix<'_>, rows: Range<usize>, x: &Lines<'_>, sums: &mut [i32]) {
     let bytes = weight.data.len() / weight.rows;
-    let fours = weight.data[rows.start * bytes..rows.end * bytes].chunks_exact(ROWS * bytes);
-    let ones = fours.remainder().chunks_exact(bytes);
-    let (sums_of_fours, sums_of_ones) = sums.split_at_mut(fours.len() * ROWS * x.tokens);
-    for (rows, sums) in fours.zip(sums_of_fours.chunks_exact_mut(ROWS * x.tokens)) {
-        of_tokens::<FORM, ROWS>(rows, x, sums);
-    }
-    for (row, sums) in ones.zip(sums_of_ones.chunks_exact_mut(x.tokens)) {
-        of_tokens::<FORM, 1>(row, x, sums);
-    }
-}
-
-/// Up to four tokens at a time: what a second look at some rows reads is in the nearest cache.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
-fn of_tokens<const FORM: u8, const R: usize>(rows: &[u8], x: &Lines<'_>, sums: &mut [i32]) {
-    for token in (0..x.tokens).step_by(TOKENS) {
-        let lines = &x.lines[token * x.stride..];
-        match x.tokens - token {
-            1 => put(&of_block::<FORM, R, 1>(rows, lines, x.stride), token, x.tokens, sums),
-            2 => put(&of_block::<FORM, R, 2>(rows, lines, x.stride), token, x.tokens, sums),
-            3 => put(&of_block::<FORM, R, 3>(rows, lines, x.stride), token, x.tokens, sums),
-            _ => put(&of_block::<FORM, R, 4>(rows, lines, x.stride), token, x.tokens, sums),
+    let data = &weight.data[rows.start * bytes..rows.end * bytes];
+    for (rows, sums) in data.chunks(ROWS * bytes).zip(sums.chunks_mut(ROWS * x.tokens)) {
+        for token in (0..x.tokens).step_by(TOKENS) {
+            let lines = &x.lines[token * x.stride..];
+            let sums = &mut sums[token..];
+            match x.tokens - token {
+                1 => of_block::<FORM, 1>(rows, bytes, lines, x, sums),
+                2 => of_block::<FORM, 2>(rows, bytes, lines, x, sums),
+                3 => of_block::<FORM, 3>(rows, bytes, lines, x, sums),
+                _ => of_block::<FORM, 4>(rows, bytes, lines, x, sums),
+            }
         }
     }
 }
 
-/// The sums of R rows, which lie one after another in `rows`, and T tokens, whose lines begin `stride` apart.
+/// The sums of up to four rows and T tokens: row by row, because memory likes that best, but added up across vectors for all of them together.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
-fn of_block<const FORM: u8, const R: usize, const T: usize>(
+fn of_block<const FORM: u8, const T: usize>(
     rows: &[u8],
+    bytes: usize,
     lines: &[Line],
-    stride: usize,
-) -> [[i32; T]; R] {
-    let bytes = rows.len() / R;
-    let (whole, left) = (bytes / step(FORM), bytes % step(FORM));
-    let steps = whole + usize::from(left > 0);
-    assert!((T - 1) * stride + steps * planes(FORM) <= lines.len(), "as many lines as the rows have columns");
-    let (codes, fives) = (Codes::new(), Fives::new());
-    let mut sums = Sums::<R, T>::new();
-    for i in 0..steps {
-        let mask = if i < whole { u64::MAX >> (64 - step(FORM)) } else { (1 << left) - 1 };
-        let mut stored = [_mm512_setzero_si512(); R];
-        for (r, stored) in stored.iter_mut().enumerate() {
-            let start = rows.as_ptr().wrapping_add(r * bytes + i * step(FORM));
-            prefetch(rows.as_ptr().wrapping_add((R * i + r) * step(FORM)));
-            // SAFETY: the mask lets a whole step of row r through, or the `left` bytes that remain of it.
-            *stored = unsafe { load(start, mask) };
+    x: &Lines<'_>,
+    sums: &mut [i32],
+) {
+    let mut totals = [[_mm512_setzero_si512(); ROWS]; T];
+    for (r, row) in rows.chunks_exact(bytes).enumerate() {
+        for (totals, of_token) in totals.iter_mut().zip(of_row::<FORM, T>(row, lines, x.stride)) {
+            totals[r] = of_token;
         }
+    }
+    for (t, totals) in totals.into_iter().enumerate() {
+        sums.iter_mut().skip(t).step_by(x.tokens).zip(across(totals)).for_each(|(sum, total)| *sum = total);
+    }
+}
+
+/// The sums of a row and T tokens, whose lines begin `stride` apart, spread over vectors.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
+#[inline]
+fn of_row<const FORM: u8, const T: usize>(row: &[u8], lines: &[Line], stride: usize) -> [__m512i; T] {
+    let (whole, left) = (row.len() / step(FORM), row.len() % step(FORM));
+    let steps = whole + usize::from(left > 0);
+    assert!((T - 1) * stride + steps * planes(FORM) <= lines.len(), "as many lines as the row has columns");
+    let (codes, fives) = (Codes::new(), Fives::new());
+    let mut sums = Sums::<1, T>::new();
+    let mut add = |i: usize, mask: u64| {
+        let start = row.as_ptr().wrapping_add(i * step(FORM));
+        prefetch(start);
+        // SAFETY: the mask lets a whole step of the row through, or what is left of it in the last one.
+        let stored = unsafe { load(start, mask) };
         let at = lines.as_ptr().wrapping_add(i * planes(FORM));
         if FORM == T5 {
-            let mut fifths = stored;
-            fifths.iter_mut().for_each(|v| *v = fives.last(*v));
+            let fifth = [fives.last(stored)];
             // SAFETY: every token has the lines of step i, the fifth among them, as checked above.
-            unsafe { sums.add_ones(&fifths, at.wrapping_add(4), stride) };
+            unsafe { sums.add_ones(&fifth, at.wrapping_add(4), stride) };
         }
-        for stored in &mut stored {
-            *stored = match FORM {
-                T5 => fives.first_four(*stored),
-                NM6B => codes.unpack(*stored),
-                _ => *stored,
-            };
-        }
+        let fours = match FORM {
+            T5 => fives.first_four(stored),
+            NM6B => codes.unpack(stored),
+            _ => stored,
+        };
         // SAFETY: every token has the lines of step i, as checked above.
-        unsafe { sums.add_fours(&stored, at, stride) };
+        unsafe { sums.add_fours(&[fours], at, stride) };
+    };
+    (0..whole).for_each(|i| add(i, u64::MAX >> (64 - step(FORM))));
+    if left > 0 {
+        add(whole, (1 << left) - 1);
     }
-    sums.finish()
+    let [sums] = sums.finish();
+    sums
 }

@@ -225,18 +225,16 @@ impl Contraction {
         // An even number of blocks is a whole number of bytes.
         let blocks = 64 / (2 * each) * 2;
         let bytes = blocks * (each + 1) / 2;
-        for byte in 0..bytes {
-            for half in 0..2 {
-                let nibble = 2 * byte + half;
-                let (block, i) = (nibble / (each + 1), nibble % (each + 1));
-                if i < each {
-                    sources[2 * half][byte] = (block * each + i) as u8;
-                    present[2 * half] |= 1 << byte;
-                }
-                if i > 0 {
-                    sources[2 * half + 1][byte] = (block * each + i - 1) as u8;
-                    present[2 * half + 1] |= 1 << byte;
-                }
+        for nibble in 0..2 * bytes {
+            let (byte, half) = (nibble / 2, nibble % 2);
+            let (block, i) = (nibble / (each + 1), nibble % (each + 1));
+            if i < each {
+                sources[2 * half][byte] = (block * each + i) as u8;
+                present[2 * half] |= 1 << byte;
+            }
+            if i > 0 {
+                sources[2 * half + 1][byte] = (block * each + i - 1) as u8;
+                present[2 * half + 1] |= 1 << byte;
             }
         }
         let sources = [load(&sources[0]), load(&sources[1]), load(&sources[2]), load(&sources[3])];

@@ -7,6 +7,7 @@
 use std::arch::x86_64::*;
 
 use crate::cpu::gemv::Line;
+use crate::cpu::x86_64::fetch;
 
 /// How far ahead of its use a weight is fetched: more than memory delivers in the time that it takes to answer.
 const AHEAD: usize = 8192;
@@ -78,14 +79,14 @@ impl<const R: usize, const T: usize> Sums<R, T> {
         }
     }
 
-    /// The sums.
+    /// The sums, spread over vectors.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
-    pub(super) fn finish(self) -> [[i32; T]; R] {
-        let mut out = [[0; T]; R];
+    pub(super) fn finish(self) -> [[__m512i; T]; R] {
+        let mut out = [[_mm512_setzero_si512(); T]; R];
         for (out, sums) in out.iter_mut().zip(&self.0) {
             for (out, sums) in out.iter_mut().zip(sums) {
-                *out = _mm512_reduce_add_epi32(if T == 1 { unscale(sums) } else { sums[0] });
+                *out = if T == 1 { unscale(sums) } else { sums[0] };
             }
         }
         out
@@ -101,17 +102,20 @@ pub(super) fn unscale(sums: &[__m512i; 4]) -> __m512i {
     _mm512_add_epi32(low, high)
 }
 
-/// Stores the sums of R rows and T tokens, of which `token` is the first of `tokens`.
+/// Adds four vectors up, each across its elements.
 #[inline]
-pub(super) fn put<const R: usize, const T: usize>(
-    block: &[[i32; T]; R],
-    token: usize,
-    tokens: usize,
-    sums: &mut [i32],
-) {
-    for (block, sums) in block.iter().zip(sums.chunks_exact_mut(tokens)) {
-        sums[token..token + T].copy_from_slice(block);
-    }
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
+pub(super) fn across([a, b, c, d]: [__m512i; 4]) -> [i32; 4] {
+    // Two vectors become one of half sums, in turns; then the quarters hold sums of a, b, c and d each.
+    let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    let all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    let halves = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64::<1>(all));
+    let quarters = _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves));
+    let mut sums = [0; 4];
+    // SAFETY: 16 bytes are there.
+    unsafe { _mm_storeu_si128(sums.as_mut_ptr().cast(), quarters) };
+    sums
 }
 
 /// Loads the bytes that the mask lets through, and zeros.
@@ -139,12 +143,5 @@ unsafe fn load_line(line: *const Line) -> __m512i {
 /// Begins to fetch what is needed a while after the bytes at `start`.
 #[inline]
 pub(super) fn prefetch(start: *const u8) {
-    prefetch_at(start.wrapping_add(AHEAD));
-}
-
-/// Begins to fetch the bytes at `start`, whatever is there.
-#[inline]
-pub(super) fn prefetch_at(start: *const u8) {
-    // SAFETY: a prefetch of whatever address changes nothing but caches.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(start.cast()) };
+    fetch(start.wrapping_add(AHEAD));
 }

@@ -3,12 +3,7 @@
 use std::arch::x86_64::*;
 
 use crate::cpu::gemv::Line;
-
-/// Four weights in the form of t2.
-pub(super) const fn byte_of(trits: [i8; 4]) -> i8 {
-    ((trits[0] + 1) as u8 | ((trits[1] + 1) as u8) << 2 | ((trits[2] + 1) as u8) << 4 | ((trits[3] + 1) as u8) << 6)
-        as i8
-}
+use crate::cpu::x86_64::{PAIRS, byte_of, sign};
 
 /// Loads a table.
 #[inline]
@@ -67,9 +62,6 @@ static BEGINS: Line = {
     Line(line)
 };
 
-/// Positions of the two non-zeros of a group, in the order of the codes.
-const PAIRS: [(usize, usize); 6] = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)];
-
 static TRITS: Line = {
     let mut line = [byte_of([0; 4]); 64];
     let mut code = 1;
@@ -87,10 +79,6 @@ static TRITS: Line = {
     }
     Line(line)
 };
-
-const fn sign(bit: usize) -> i8 {
-    if bit == 0 { 1 } else { -1 }
-}
 
 /// The bytes of t5: Σ digit(i) · 3^i.
 pub(super) struct Fives {

@@ -1,0 +1,282 @@
+// targets: sm_90a
+// Linear layers of many tokens on Hopper: weights expand from 2 bits in registers, activations wait in shared memory, both arrive by themselves.
+//
+// Floor: 2·rows·cols·tokens over the sparse int8 rate, 8192 products a clock and multiprocessor (half of it dense); sustained, the power limit decides, at about 3.4e15/s.
+//
+// Layout: a tile is 128·R rows × TOKENS. Its weights are R·8 strips of the file's order ([16 rows][128 columns][lane][16 bytes]), fetched 128 columns at a time as a box of
+// 512 bytes × strips; its activations are rows of 128 bytes, swizzled. Two groups of four warps take 64·R rows each; a third fetches. A lane's 16 bytes of a strip are its
+// value and metadata words of both halves, so one 16-byte read feeds two sparse instructions, or four dense ones.
+//
+// Launch: block 384. SPLIT = 1: a grid of at most as many blocks as multiprocessors, each taking every gridDim-th tile, row tiles running fastest. SPLIT > 1: a cluster of SPLIT blocks a
+// tile, which share its columns and add their sums up through shared memory. Weights are padded to 256 rows. Launches may overlap: weights are fetched before the wait.
+//
+// Sums start at 0x4B400000, the bits of 1.5·2^23, so that as bits of a float they are 1.5·2^23 + sum: the conversion costs nothing. That holds for |sum| < 2^22, which the host ensures by
+// the number of columns.
+#include "async.h"
+#include "wgmma.h"
+
+constexpr int MAGIC = 0x4B400000;
+constexpr float MAGIC_FLOAT = 12582912.0f;
+constexpr int GROUPS = 2, THREADS = 128 * (GROUPS + 1);
+// Outputs of 32 tokens × 64 rows, bf16.
+constexpr u32 TURN_BYTES = 4096;
+
+template <int R_, int TOKENS_, int STAGES_, int SPLIT_, bool SPARSE_> struct Layout {
+    static constexpr int R = R_, TOKENS = TOKENS_, STAGES = STAGES_, SPLIT = SPLIT_, ROWS = GROUPS * 64 * R;
+    static constexpr bool SPARSE = SPARSE_;
+    static constexpr int STEPS = SPARSE ? 2 : 4;  // instructions for 128 columns
+    static constexpr u32 X_BYTES = TOKENS * 128, W_BYTES = ROWS * 32;
+    // Shared memory: stages, three buffers for each group to turn outputs around, scales twice, barriers.
+    static constexpr u32 X_AT = 0, W_AT = X_AT + STAGES * X_BYTES, TURN_AT = W_AT + STAGES * W_BYTES, SCALES_AT = TURN_AT + GROUPS * 3 * TURN_BYTES;
+    static constexpr u32 SCALES = GROUPS * (TOKENS + 2 * 64 * R) * 4, BARRIERS_AT = SCALES_AT + 2 * SCALES, BYTES = BARRIERS_AT + STAGES * 16 + 1024;
+};
+
+// The thread that fetches: for each tile of this block, all its stages.
+template <class T> INLINE void fetch(const TensorMap& x_map, const TensorMap& w_map, const LinearArgs& p, u32 base, u32 first, u32 step, u32 total, u32 row_tiles, u32 begin, u32 end) {
+    const u32 full = base + T::BARRIERS_AT, empty = full + 8 * T::STAGES;
+    // Weights of the first stages do not depend on what ran before.
+    u32 ahead = 0;
+    if (first < total)
+        for (u32 k = begin; k < end && ahead < T::STAGES; k++, ahead++) {
+            barrier_expect(full + 8 * ahead, T::X_BYTES + T::W_BYTES);
+            copy_tile(base + T::W_AT + ahead * T::W_BYTES, &w_map, k * 128, first % row_tiles * (T::ROWS / 16), full + 8 * ahead);
+        }
+    wait_for_previous();
+    u32 stage = 0, phase = 1, done = 0;
+    for (u32 tile = first; tile < total; tile += step) {
+        const u32 row_tile = tile % row_tiles, token = tile / row_tiles * T::TOKENS;
+        for (u32 k = begin; k < end; k++, done++) {
+            const u32 barrier = full + 8 * stage;
+            if (done >= ahead) {
+                barrier_wait(empty + 8 * stage, phase);
+                barrier_expect(barrier, T::X_BYTES + T::W_BYTES);
+                copy_tile(base + T::W_AT + stage * T::W_BYTES, &w_map, k * 128, row_tile * (T::ROWS / 16), barrier);
+            }
+            copy_tile(base + T::X_AT + stage * T::X_BYTES, &x_map, k * 128, token, barrier);
+            if (++stage == T::STAGES) stage = 0, phase ^= 1;
+        }
+    }
+}
+
+// Where the value of one of 64 rows and 16 tokens lies: tiles of 32 rows, 128 bytes a token, 16-byte pieces swizzled.
+INLINE u32 turned(u32 row, u32 token) { return (row >> 5) * 2048 + token * 128 + (((row >> 2 & 7) ^ (token & 7)) << 4) + (row & 3) * 4; }
+
+template <class T> INLINE void prefill(const TensorMap& x_map, const TensorMap& w_map, const TensorMap& out_map, const LinearArgs& p) {
+    extern __shared__ u8 shared[];
+    const u32 base = (shared_address(shared) + 1023) & ~1023u;
+    const u32 full = base + T::BARRIERS_AT, empty = full + 8 * T::STAGES;
+    const u32 group = __shfl_sync(~0u, threadIdx.x >> 7, 0), warp = __shfl_sync(~0u, threadIdx.x >> 5 & 3, 0), lane = threadIdx.x & 31;
+    const u32 row_tiles = (p.rows + T::ROWS - 1) / T::ROWS, total = row_tiles * ((p.tokens + T::TOKENS - 1) / T::TOKENS);
+    const u32 rank = T::SPLIT > 1 ? cluster_rank() : 0, stages = p.cols >> 7;
+    const u32 begin = T::SPLIT > 1 ? stages * rank / T::SPLIT : 0, end = T::SPLIT > 1 ? stages * (rank + 1) / T::SPLIT : stages;
+    const u32 first = blockIdx.x / T::SPLIT, step = T::SPLIT > 1 ? total : gridDim.x;
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < T::STAGES; i++) barrier_init(full + 8 * i, 1), barrier_init(empty + 8 * i, 4 * GROUPS);
+        barriers_visible();
+    }
+    __syncthreads();
+    let_next_start();
+
+    // Each role ends in its own return: code that both could reach would give both the larger number of registers.
+    if (group == GROUPS) {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+        if (warp == 0 && lane == 0) fetch<T>(x_map, w_map, p, base, first, step, total, row_tiles, begin, end);
+        return;
+    }
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+    wait_for_previous();
+    const u32 g = lane >> 2, c = lane & 3, thread = threadIdx.x & 127;
+    int sums[T::R][T::TOKENS / 2];
+    u32 a[2][T::R][4], metadata[2][T::R] = {};
+    u32 stage = 0, phase = 0, turn = 0, half = 0;
+    // The hardware copies outputs whose rows it can address, at multiples of 16 bytes; others go through the threads.
+    const bool by_copies = p.rows % 8 == 0 && !p.residual && p.kind != 2;
+    for (u32 tile = first; tile < total; tile += step) {
+        const u32 row0 = tile % row_tiles * T::ROWS + group * 64 * T::R, token0 = tile / row_tiles * T::TOKENS;
+        // This group's scales, for the end: token scales, row scales, biases. Twice, so that the next tile's do not wait for all warps to be done with these.
+        const u32 scales = base + T::SCALES_AT + half * T::SCALES + group * (T::SCALES / GROUPS);
+        half ^= 1;
+        for (u32 i = thread; i < T::TOKENS + 128 * T::R; i += 128) {
+            const u32 row = row0 + (i - T::TOKENS) % (64 * T::R);
+            float v = 0.0f;
+            if (i < T::TOKENS) v = token0 + i < p.tokens ? p.token_scales[token0 + i] : 0.0f;
+            else if (row >= p.rows) v = 0.0f;
+            else if (i < T::TOKENS + 64 * T::R) v = p.row_scales[row];
+            else v = p.bias ? p.bias[row] : 0.0f;
+            asm volatile("st.shared.f32 [%0], %1;" ::"r"(scales + 4 * i), "f"(v) : "memory");
+        }
+#pragma unroll
+        for (int r = 0; r < T::R; r++)
+#pragma unroll
+            for (int i = 0; i < T::TOKENS / 2; i++) sums[r][i] = T::SPLIT > 1 && rank > 0 ? 0 : MAGIC;
+
+        for (u32 k = begin; k < end; k++) {
+            barrier_wait(full + 8 * stage, phase);
+            const u64 x = token_rows(base + T::X_AT + stage * T::X_BYTES);
+            const u32 strips = base + T::W_AT + stage * T::W_BYTES + (group * T::R * 4 + warp) * 512 + lane * 16;
+            uint4 w[T::R];
+#pragma unroll
+            for (int r = 0; r < T::R; r++) w[r] = load_shared(strips + r * 2048);
+#pragma unroll
+            for (int i = 0; i < T::STEPS; i++) {
+                groups_wait<1>();
+                // All instructions of the stage before are done.
+                if (i == 1 && k > begin && lane == 0) barrier_arrive(empty + 8 * (stage == 0 ? T::STAGES - 1 : stage - 1));
+#pragma unroll
+                for (int r = 0; r < T::R; r++) {
+                    const u32 words[4] = {w[r].x, w[r].y, w[r].z, w[r].w};
+                    expand(words[T::SPARSE ? 2 * i : i], a[i & 1][r]);
+                    if (T::SPARSE) next_metadata(metadata[i & 1][r], words[2 * i + 1 & 3], a[i & 1][r][3], p.zero);
+                }
+                groups_fence();
+#pragma unroll
+                for (int r = 0; r < T::R; r++)
+                    if (T::SPARSE) Group<T::TOKENS>::sparse(sums[r], a[i & 1][r], x + 4 * i, metadata[i & 1][r]);
+                    else Group<T::TOKENS>::dense(sums[r], a[i & 1][r], x + 2 * i);
+                groups_commit();
+            }
+            if (++stage == T::STAGES) stage = 0, phase ^= 1;
+        }
+        groups_wait<0>();
+        if (end > begin && lane == 0) barrier_arrive(empty + 8 * (stage == 0 ? T::STAGES - 1 : stage - 1));
+#pragma unroll
+        for (int r = 0; r < T::R; r++)
+#pragma unroll
+            for (int i = 0; i < T::TOKENS / 2; i++) asm volatile("" : "+r"(sums[r][i])::"memory");
+
+        if (T::SPLIT > 1) {
+            // Everybody leaves its sums in the stages, which nobody reads any more, and adds up every SPLIT-th chunk of 32 tokens.
+            group_sync(1, 128 * GROUPS);
+            const u32 mine = base + threadIdx.x * 16;
+#pragma unroll
+            for (int j = 0; j < T::TOKENS / 8; j++)
+                store_shared(mine + j * 4096, make_uint4(sums[0][4 * j], sums[0][4 * j + 1], sums[0][4 * j + 2], sums[0][4 * j + 3]));
+            cluster_sync();
+#pragma unroll
+            for (int chunk = 0; chunk < T::TOKENS / 32; chunk++) {
+                if (chunk % T::SPLIT != rank) continue;
+                uint4 theirs[T::SPLIT][4];
+#pragma unroll
+                for (int q = 1; q < T::SPLIT; q++)
+#pragma unroll
+                    for (int j = 0; j < 4; j++) theirs[q][j] = load_peer(peer_address(mine, (rank + q) % T::SPLIT) + (4 * chunk + j) * 4096);
+#pragma unroll
+                for (int q = 1; q < T::SPLIT; q++)
+#pragma unroll
+                    for (int j = 0; j < 4; j++) {
+                        int* to = sums[0] + 16 * chunk + 4 * j;
+                        to[0] += theirs[q][j].x, to[1] += theirs[q][j].y, to[2] += theirs[q][j].z, to[3] += theirs[q][j].w;
+                    }
+            }
+            cluster_sync();
+        }
+        group_sync(2 + group, 128);  // the scales are there
+
+        const u32 tokens_at = scales + c * 8, rows_at = scales + (T::TOKENS + warp * 16 + g) * 4;
+#pragma unroll
+        for (int r = 0; r < T::R; r++) {
+            const u32 row = row0 + 64 * r;
+            float scale[2], bias[2];
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                scale[h] = load_float(rows_at + (64 * r + 8 * h) * 4);
+                bias[h] = load_float(rows_at + (64 * (T::R + r) + 8 * h) * 4);
+            }
+            if (p.kind != 0 || !by_copies) {
+                // 16 tokens at a time, as two tiles of 32 rows whose 16-byte pieces are swizzled: f32 for the hardware to store or add, or sums for the threads.
+#pragma unroll
+                for (int chunk = 0; chunk < T::TOKENS / 16; chunk++) {
+                    if (T::SPLIT > 1 && chunk / 2 % T::SPLIT != rank) continue;
+                    const u32 buffer = base + T::TURN_AT + (group * 3 + turn) * TURN_BYTES;
+                    turn = turn == 2 ? 0 : turn + 1;
+#pragma unroll
+                    for (int j = 0; j < 2; j++) {
+                        const float2 token_scale = load_floats(tokens_at + (chunk * 2 + j) * 32);
+#pragma unroll
+                        for (int q = 0; q < 4; q++) {
+                            const int h = q >> 1, sum = sums[r][8 * chunk + 4 * j + q];
+                            const float y = fmaf(__int_as_float(sum) - MAGIC_FLOAT, scale[h] * (q & 1 ? token_scale.y : token_scale.x), bias[h]);
+                            store_shared(buffer + turned(warp * 16 + g + 8 * h, j * 8 + 2 * c + (q & 1)), by_copies ? __float_as_int(y) : sum - MAGIC);
+                        }
+                    }
+                    visible_to_copies();
+                    group_sync(2 + group, 128);
+                    if (!by_copies) {
+                        const u32 at_row = row + (thread & 63);
+                        for (u32 t = thread >> 6; t < 16 && at_row < p.rows; t += 2) {
+                            const u32 in_tile = chunk * 16 + t;
+                            if (token0 + in_tile >= p.tokens) break;
+                            const u32 my_row = scales + (T::TOKENS + 64 * r + (thread & 63)) * 4;
+                            store_output(p, token0 + in_tile, at_row, __float_as_int(load_float(buffer + turned(thread & 63, t))), load_float(my_row) * load_float(scales + in_tile * 4),
+                                         load_float(my_row + 64 * T::R * 4));
+                        }
+                    } else if (thread < 64 && thread % 32 == 0) {
+                        if (p.kind == 1) store_tile(&out_map, buffer + thread * 64, row + thread, token0 + chunk * 16);
+                        else add_tile(&out_map, buffer + thread * 64, row + thread, token0 + chunk * 16);
+                        stores_read<1>();
+                    }
+                }
+                continue;
+            }
+            // bf16: (1.5·2^23 + sum) · s − 1.5·2^23 · s is exact with a scale whose last two bits are clear, and then one rounding; 2^-22 off is far below a bf16's 2^-9.
+            float offset[2];
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                scale[h] = __int_as_float((__float_as_int(scale[h]) + 2) & ~3);
+                offset[h] = -MAGIC_FLOAT * scale[h];
+            }
+#pragma unroll
+            for (int chunk = 0; chunk < T::TOKENS / 32; chunk++) {
+                if (T::SPLIT > 1 && chunk % T::SPLIT != rank) continue;
+                const u32 buffer = base + T::TURN_AT + (group * 3 + turn) * TURN_BYTES;
+                turn = turn == 2 ? 0 : turn + 1;
+                float2 token_scale[4];
+#pragma unroll
+                for (int j = 0; j < 4; j++) token_scale[j] = load_floats(tokens_at + (chunk * 4 + j) * 32);
+#pragma unroll
+                for (int pair = 0; pair < 2; pair++) {
+                    u32 v[4];
+#pragma unroll
+                    for (int q = 0; q < 4; q++) {  // q / 2: which 8 tokens; q % 2: row g or g + 8
+                        const int j = pair * 2 + q / 2, h = q & 1;
+                        const int* sum = &sums[r][16 * chunk + 4 * j + 2 * h];
+                        const float y0 = fmaf(__int_as_float(sum[0]), scale[h], offset[h]), y1 = fmaf(__int_as_float(sum[1]), scale[h], offset[h]);
+                        v[q] = to_bf16x2(fmaf(y0, token_scale[j].x, bias[h]), fmaf(y1, token_scale[j].y, bias[h]));
+                    }
+                    // Matrix m of lane 8m + i: token 8·(m / 2) + i, rows 8·(m % 2) on. 128 bytes a token, its 16-byte pieces swizzled.
+                    const u32 token = pair * 16 + (lane >> 4) * 8 + (lane & 7), piece = (warp * 2 + (lane >> 3 & 1)) ^ (token & 7);
+                    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(buffer + token * 128 + piece * 16), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
+                }
+                visible_to_copies();
+                group_sync(2 + group, 128);
+                if (thread == 0) {
+                    store_tile(&out_map, buffer, row, token0 + chunk * 32);
+                    stores_read<1>();  // the buffer after next is free when all have passed the next barrier
+                }
+            }
+        }
+    }
+    if (thread % 32 == 0) stores_done();
+}
+
+// R times 128 rows, tokens, stages, blocks that split the columns.
+#define PREFILL_(R, TOKENS, STAGES, SPLIT, NAME, SPARSE)                                                                                      \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) prefill_##NAME##_##R##_##TOKENS##_##SPLIT(                                      \
+        const __grid_constant__ TensorMap x_map, const __grid_constant__ TensorMap w_map, const __grid_constant__ TensorMap out_map,         \
+        const __grid_constant__ LinearArgs p) {                                                                                              \
+        prefill<Layout<R, TOKENS, STAGES, SPLIT, SPARSE>>(x_map, w_map, out_map, p);                                                            \
+    }
+#define PREFILL(R, TOKENS, STAGES, SPLIT) PREFILL_(R, TOKENS, STAGES, SPLIT, sparse, true) PREFILL_(R, TOKENS, STAGES, SPLIT, dense, false)
+
+PREFILL(2, 192, 6, 1)
+PREFILL(2, 128, 8, 1)
+PREFILL(1, 256, 5, 1)
+PREFILL(1, 192, 7, 1)
+PREFILL(1, 128, 9, 1)
+PREFILL(1, 64, 16, 1)
+PREFILL(1, 32, 24, 1)
+PREFILL(1, 128, 9, 2)
+PREFILL(1, 64, 16, 2)
+PREFILL(1, 64, 16, 4)
+PREFILL(1, 32, 24, 2)
+PREFILL(1, 32, 24, 4)

@@ -11,6 +11,9 @@ pub(crate) const TABLES: &[Test] = &[
     ("decode 2:4, every kernel", |d| decode(d, (Encoding::NmVi, Order::Fragments, 2, 4), ROTATED, &[1, 4, 8, 16])),
     ("decode 2:4, weights in the cache", |d| decode(d, (Encoding::NmVi, Order::Fragments, 2, 4), 10 << 20, &[1])),
     ("chain: 30 times the four layers of a 2B model, batch 1", chain),
+    ("layers 2:4, as chosen, in windows of 30 ms", |d| chosen(d, (Encoding::NmVi, Order::Fragments, 2, 4), 30.0)),
+    ("layers dense, as chosen, in windows of 30 ms", |d| chosen(d, (Encoding::T2, Order::Rows, 0, 0), 30.0)),
+    ("large layers 2:4, as chosen, for a second", sustained),
     ("prefill 2:4, every kernel", |d| prefill(d, (Encoding::NmVi, Order::Fragments, 2, 4))),
     ("prefill dense, every kernel", |d| prefill(d, (Encoding::T2, Order::Rows, 0, 0))),
     ("decode dense, every kernel", |d| decode(d, (Encoding::T2, Order::Rows, 0, 0), ROTATED, &[1, 16])),
@@ -166,4 +169,33 @@ fn chain(device: &Device) {
         let rate = bytes as f32 / times[10] * 1e-9;
         println!("{tokens} tokens: {:.1} µs, {:.0} MB, {rate:.2} TB/s", times[10] * 1e3, bytes as f32 * 1e-6);
     }
+}
+
+/// What a user gets: the chosen kernel, in windows as long as those that rivals are timed in.
+fn chosen(device: &Device, layout: Layout, window: f32) {
+    let stream = device.stream().unwrap();
+    for shape in SHAPES {
+        let rotation = Rotation::new(device, layout, shape, ROTATED);
+        for tokens in [1, 16, 64, 256, 1024, 4096, 16384] {
+            report(&stream, &rotation, shape, tokens, window);
+        }
+    }
+}
+
+/// The power limit decides here: the median of three windows of a second.
+fn sustained(device: &Device) {
+    let stream = device.stream().unwrap();
+    for shape in [(13824, 2560), (8192, 8192)] {
+        let rotation = Rotation::new(device, (Encoding::NmVi, Order::Fragments, 2, 4), shape, ROTATED);
+        report(&stream, &rotation, shape, 4096, 1000.0);
+    }
+}
+
+fn report(stream: &Stream, rotation: &Rotation, shape: (usize, usize), tokens: usize, window: f32) {
+    let x = activations(&mut Random(2), tokens, shape.1);
+    let input = Input::new(stream.device(), &rotation.layers[0], &x, tokens);
+    let us = rotation.microseconds(stream, &input, None, window);
+    let rate = 2.0 * (shape.0 * shape.1 * tokens) as f64 / us * 1e-9;
+    let name = rotation.layers[0].choices(tokens)[0].name();
+    println!("{}x{} {tokens} tokens: {us:.2} µs {rate:.2} PTOPS {name}", shape.0, shape.1);
 }

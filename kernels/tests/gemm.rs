@@ -167,14 +167,14 @@ fn more_tokens_than_a_task_takes() {
 }
 
 #[test]
-#[should_panic(expected = "layers do not write to the same outputs")]
+#[should_panic(expected = "outputs that do not overlap")]
 fn layers_that_overlap_are_refused() {
     let mut random = Random(5);
     let layer = random.layer(20, 64, (Encoding::T2, Order::Rows, (0, 0)), false);
     let weight = layer.packed.matrix();
     let x = random.activations(20, 64, false);
     let linears = [Linear { weight, bias: None, offset: 0 }, Linear { weight, bias: None, offset: 19 }];
-    let Some(kernel) = Kernel::available().next() else { panic!("layers do not write to the same outputs: no kernel") };
+    let Some(kernel) = Kernel::available().next() else { panic!("outputs that do not overlap: no kernel") };
     let mut values = vec![0.0; 20 * 40];
     gemm::linear(&Pool::new(1).unwrap(), kernel, &linears, &x, &mut Output { values: &mut values, stride: 40 });
 }

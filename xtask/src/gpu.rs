@@ -36,7 +36,10 @@ fn record_digests() -> Result {
 /// Builds the runner of the GPU tests: one program without dependencies but the C library, to be copied to where the GPU is.
 pub(crate) fn tests() -> Result {
     run(Command::new(env!("CARGO")).args(["build", "--release", "-p", "sbnc-kernels", "--example", "gpu_tests"]))?;
-    eprintln!("run target/release/examples/gpu_tests on a machine with an NVIDIA GPU; it fails without one");
+    run(Command::new(env!("CARGO")).args(["build", "--release", "-p", "sbnc-runtime", "--example", "gpu_models"]))?;
+    eprintln!(
+        "run target/release/examples/gpu_tests, and gpu_models with some models, on a machine with an NVIDIA GPU; they fail without one"
+    );
     Ok(())
 }
 

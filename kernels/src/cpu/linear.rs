@@ -4,7 +4,7 @@ use super::activations::Activations;
 use super::gemv::{self, Deal, Kernel};
 use super::matrix::Matrix;
 use super::platform::Platform;
-use super::{Cpu, gemm, portable};
+use super::{Cpu, gemm, strips};
 
 /// Most columns that the fast kernels take: their sums of scaled products stay within 32 bits.
 const MOST_COLS: usize = 1 << 20;
@@ -32,14 +32,7 @@ pub struct Output<'a> {
 impl Cpu {
     /// Computes some linear layers of the same inputs. Panics where shapes do not fit or outputs overlap.
     pub fn linear(&self, layers: &[Linear<'_>], x: &Activations, out: &mut Output<'_>) {
-        for (i, layer) in layers.iter().enumerate() {
-            let (rows, end) = (layer.weight.rows, layer.offset + layer.weight.rows);
-            assert_eq!(layer.weight.cols, x.cols(), "as many inputs as the matrix has columns");
-            assert!(layer.bias.is_none_or(|bias| bias.len() == rows), "one bias for each row");
-            assert!(end <= out.stride && x.tokens() * out.stride <= out.values.len(), "room for outputs");
-            let is_apart = |other: &Linear<'_>| other.offset >= end || other.offset + other.weight.rows <= layer.offset;
-            assert!(layers[..i].iter().all(is_apart), "outputs that do not overlap");
-        }
+        check(layers, x, out);
         let few = few_tokens(self.platform).filter(|_| x.cols() <= MOST_COLS);
         if let Some(kernel) = gemm::Kernel::of(self.platform)
             && (few.is_none() || x.tokens() >= kernel.pays_from())
@@ -48,8 +41,20 @@ impl Cpu {
         }
         match few {
             Some(kernel) => gemv::linear((&self.pool, &self.scratch), kernel, layers, x, out),
-            None => layers.iter().for_each(|layer| plain(layer, x, out)),
+            None => strips::linear(&self.pool, layers, x, out),
         }
+    }
+}
+
+/// What safety rests on: every layer has its own place in `out`.
+pub(crate) fn check(layers: &[Linear<'_>], x: &Activations, out: &Output<'_>) {
+    for (i, layer) in layers.iter().enumerate() {
+        let (rows, end) = (layer.weight.rows, layer.offset + layer.weight.rows);
+        assert_eq!(layer.weight.cols, x.cols(), "as many inputs as the matrix has columns");
+        assert!(layer.bias.is_none_or(|bias| bias.len() == rows), "one bias for each row");
+        assert!(end <= out.stride && x.tokens() * out.stride <= out.values.len(), "room for outputs");
+        let is_apart = |other: &Linear<'_>| other.offset >= end || other.offset + other.weight.rows <= layer.offset;
+        assert!(layers[..i].iter().all(is_apart), "outputs that do not overlap");
     }
 }
 
@@ -65,18 +70,5 @@ fn few_tokens(platform: Platform) -> Option<(Kernel, Deal)> {
     {
         let _ = platform;
         None
-    }
-}
-
-/// The oracle's way.
-fn plain(layer: &Linear<'_>, x: &Activations, out: &mut Output<'_>) {
-    let rows = layer.weight.rows;
-    let sums = portable::sums(&layer.weight, x);
-    for (token, sums) in sums.chunks_exact(rows).enumerate() {
-        let out = &mut out.values[token * out.stride + layer.offset..][..rows];
-        for (row, (out, &sum)) in out.iter_mut().zip(sums).enumerate() {
-            let bias = layer.bias.map_or(0.0, |bias| bias[row]);
-            *out = portable::output(sum, layer.weight.scales[row], x.scale(token)) + bias;
-        }
     }
 }

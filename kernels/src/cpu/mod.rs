@@ -22,6 +22,7 @@ mod platform;
 mod pool;
 pub mod portable;
 mod simd;
+mod strips;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]

@@ -152,8 +152,9 @@ impl Device {
     /// A kernel of an image, looked up once. `shared` is the dynamic shared memory of its launches. Names are unique among all images.
     pub(crate) fn kernel(&self, image: &'static Image, name: &str, shared: u32) -> Result<Kernel> {
         let mut kernels = self.0.kernels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(&kernel) = kernels.get(name) {
-            return Ok(kernel);
+        // What was reserved for one launch serves those that need less; one that needs more is looked up again.
+        if let Some(kernel) = kernels.get(name).filter(|kernel| shared <= kernel.shared()) {
+            return Ok(kernel.with_shared(shared));
         }
         let kernel = self.look_up(image, name, shared)?;
         kernels.insert(name.to_owned(), kernel);

@@ -28,6 +28,11 @@ impl Kernel {
         Self { function, shared }
     }
 
+    /// Dynamic shared memory that it was looked up for.
+    pub(crate) fn shared(self) -> u32 {
+        self.shared
+    }
+
     /// The same kernel with less shared memory than it was looked up for.
     pub(crate) fn with_shared(self, shared: u32) -> Self {
         Self { shared: shared.min(self.shared), ..self }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use sbnc_format::Pattern;
 use sbnc_runtime::sampling::random::Random;
-use sbnc_runtime::{Model, Phase, Profile, Session, SessionOptions};
+use sbnc_runtime::{Model, OnDevice, Phase, Profile, Session, SessionOptions};
 use serde_json::{Map, Value, json};
 
 use self::ceilings::Ceilings;
@@ -47,6 +47,9 @@ pub(crate) struct Bench {
     /// Single tokens to run
     #[arg(long, value_name = "N", default_value_t = 64)]
     decode: usize,
+    /// Sequences that run single tokens side by side
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_positive)]
+    batch: usize,
     /// Times that each is measured
     #[arg(long, value_name = "N", default_value = "3", value_parser = parse_positive)]
     repeat: usize,
@@ -94,14 +97,14 @@ impl Bench {
         };
         let open_seconds = started.elapsed().as_secs_f64();
         let context = self.prefill.max(self.decode + 1).max(2);
-        let options = SessionOptions { context, ..SessionOptions::default() };
+        let options = SessionOptions { context, sequences: self.batch, ..SessionOptions::default() };
         let mut session = model.session(&options)?;
         let chunk = session.chunk();
         crate::interrupt::raise(session.interrupt().clone());
         let bar = progress_steps(2 * (self.repeat as u64 + 1) + 2, "measuring");
         let before = Ceilings::measure(model.platform(), model.threads())?;
         bar.inc(1);
-        let mut measure = |tokens: usize, work: fn(&mut Session, &[u32]) -> Result<()>, cost: (f64, f64)| {
+        let mut measure = |tokens: usize, work: Work, cost: (f64, f64)| {
             let measured = self.measure(&mut session, tokens, work, cost, &|| bar.inc(1));
             (tokens > 0).then_some(measured).transpose()
         };
@@ -122,7 +125,15 @@ impl Bench {
             ),
         };
         if self.json {
-            return emit_json(&json(&what, &model, open_seconds, ceilings, prefill.as_ref(), decode.as_ref()));
+            return emit_json(&json(
+                &what,
+                &model,
+                self.batch,
+                open_seconds,
+                ceilings,
+                prefill.as_ref(),
+                decode.as_ref(),
+            ));
         }
         emit(&text(&what, &model, ceilings, prefill.as_ref(), decode.as_ref()))
     }
@@ -131,7 +142,7 @@ impl Bench {
         &self,
         session: &mut Session,
         tokens: usize,
-        work: fn(&mut Session, &[u32]) -> Result<()>,
+        work: Work,
         (bytes_per_token, ops_per_token): (f64, f64),
         step: &dyn Fn(),
     ) -> Result<Measured> {
@@ -140,13 +151,13 @@ impl Bench {
         let ids: Vec<u32> = (0..tokens).map(|_| (random.next_u64() % vocab) as u32).collect();
         let mut seconds = Vec::new();
         for repeat in 0..=self.repeat {
-            session.truncate(0, 0);
+            (0..self.batch).for_each(|sequence| session.truncate(sequence, 0));
             if repeat == 1 {
                 session.take_profile();
             }
             let start = Instant::now();
             if tokens > 0 {
-                work(session, &ids)?;
+                work(session, &ids, self.batch)?;
             }
             if repeat > 0 {
                 seconds.push(start.elapsed().as_secs_f64());
@@ -154,6 +165,8 @@ impl Bench {
             step();
         }
         seconds.sort_by(f64::total_cmp);
+        // The prompt is one sequence's.
+        let tokens = if std::ptr::fn_addr_eq(work, decode as Work) { tokens * self.batch } else { tokens };
         Ok(Measured { tokens, seconds, profile: session.take_profile(), bytes_per_token, ops_per_token })
     }
 
@@ -171,17 +184,40 @@ impl Bench {
     fn decode_cost(&self, model: &Model) -> (f64, f64) {
         let cost = model.cost();
         let cache = (CACHE_BYTES * cost.cache_values_per_position) as f64 * (self.decode as f64 + 1.0) / 2.0;
-        ((cost.weight_bytes + cost.head_bytes) as f64 + cache, (cost.weight_ops + cost.head_ops) as f64)
+        (
+            (cost.weight_bytes + cost.head_bytes) as f64 / self.batch as f64 + cache,
+            (cost.weight_ops + cost.head_ops) as f64,
+        )
     }
 }
 
-fn prefill(session: &mut Session, tokens: &[u32]) -> Result<()> {
+/// Runs tokens with some sequences.
+type Work = fn(&mut Session, &[u32], usize) -> Result<()>;
+
+fn prefill(session: &mut Session, tokens: &[u32], _batch: usize) -> Result<()> {
     session.forward(tokens)?;
     Ok(())
 }
 
-fn decode(session: &mut Session, tokens: &[u32]) -> Result<()> {
-    tokens.iter().try_for_each(|&token| session.forward(&[token]).map(|_| ()))?;
+/// Runs as many steps as there are tokens. A device that chooses tokens by itself goes on with those, as it would when it generates.
+fn decode(session: &mut Session, tokens: &[u32], batch: usize) -> Result<()> {
+    let most = session.most_decoded().min(64);
+    if most == 0 {
+        for token in tokens {
+            let work: Vec<(usize, &[u32])> =
+                (0..batch).map(|sequence| (sequence, std::slice::from_ref(token))).collect();
+            session.batch(&work)?;
+        }
+        return Ok(());
+    }
+    let mut next: Vec<(usize, u32)> = (0..batch).map(|sequence| (sequence, tokens[sequence % tokens.len()])).collect();
+    let mut left = tokens.len();
+    while left > 0 {
+        let count = left.min(most);
+        let chosen = session.decode(&next, &vec![OnDevice::GREEDY; batch], count)?.unwrap_or_default();
+        next.iter_mut().zip(chosen.chunks_exact(count)).for_each(|(next, chosen)| next.1 = chosen[count - 1]);
+        left -= count;
+    }
     Ok(())
 }
 
@@ -226,6 +262,7 @@ impl Measured {
 fn json(
     what: &str,
     model: &Model,
+    batch: usize,
     open_seconds: f64,
     ceilings: Ceilings,
     prefill: Option<&Measured>,
@@ -236,6 +273,7 @@ fn json(
         "root": model.root().to_string(),
         "device": if model.gpu().is_some() { "cuda" } else { "cpu" },
         "gpu": model.gpu(),
+        "batch": batch,
         "platform": model.platform().isa().name(),
         "threads": model.threads(),
         "open_seconds": open_seconds,

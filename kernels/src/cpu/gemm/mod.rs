@@ -25,7 +25,7 @@ pub(crate) use kernel::{Line, PANEL, Slab, SumLine, TILE};
 pub(crate) use rows::tables;
 
 use super::activations::{Activations, BLOCK};
-use super::linear::{Linear, Output};
+use super::linear::{Linear, Output, check};
 use super::pool::{Pool, Shares};
 
 /// Tokens of a task at most: their sums and a block of their columns share the second cache.
@@ -99,22 +99,6 @@ pub fn linear(pool: &Pool, kernel: Kernel, layers: &[Linear<'_>], x: &Activation
             SCRATCH.with_borrow_mut(|scratch| plan.at(task).run(kernel, (x, inputs), scratch, &values, stride));
         });
     });
-}
-
-/// What safety rests on: every layer has its own place in `out`.
-fn check(layers: &[Linear<'_>], x: &Activations, out: &Output<'_>) {
-    for (i, layer) in layers.iter().enumerate() {
-        assert_eq!(layer.weight.cols, x.cols(), "as many inputs as the matrix has columns");
-        assert!(layer.bias.is_none_or(|bias| bias.len() == layer.weight.rows), "a bias for each row");
-        let place = place_of(layer);
-        assert!(place.end <= out.stride && out.values.len() >= x.tokens() * out.stride, "room for outputs");
-        let apart = |other: Range<usize>| other.end <= place.start || place.end <= other.start;
-        assert!(layers[..i].iter().all(|other| apart(place_of(other))), "layers do not write to the same outputs");
-    }
-}
-
-fn place_of(layer: &Linear<'_>) -> Range<usize> {
-    layer.offset..layer.offset + layer.weight.rows
 }
 
 impl Inputs {

@@ -106,7 +106,7 @@ template <int LD, int RB, int NT, bool SPARSE> INLINE void decode(const LinearAr
 
 DECODE(1, 1, 1, 640, 2)
 DECODE(2, 1, 1, 640, 2)
-DECODE(3, 1, 1, 640, 1)
+DECODE(3, 1, 1, 640, 2)
 DECODE(4, 1, 1, 640, 1)
 DECODE(2, 2, 1, 640, 2)
 DECODE(2, 1, 2, 640, 1)

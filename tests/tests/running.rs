@@ -105,7 +105,9 @@ fn logits_are_those_that_tokens_were_chosen_from() {
     place.ok("run t.sbnc --token-ids 1,2,3 --max-tokens 0 --logits only.safetensors");
     let only = Tensors::read(&place.path("only.safetensors"));
     assert_eq!(only.get("logits").1, [3, talker::VOCAB]);
-    assert_eq!(f32s(&only.get("logits").2), rows[..3].concat());
+    // Sums of f32 may be taken in another order where other tokens are run beside.
+    let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-3;
+    assert!(f32s(&only.get("logits").2).iter().zip(rows.iter().flatten()).all(close));
 }
 
 #[test]
@@ -348,6 +350,7 @@ fn bench_tells_what_it_measured() {
             "bandwidth_bytes_per_s",
             "decode",
             "device",
+            "gpu",
             "int8_ops_per_s",
             "model",
             "open_seconds",

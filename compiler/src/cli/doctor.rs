@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sbnc_format::Depth;
 use sbnc_kernels::cpu::{Platform, VARIABLE, available_threads};
+use sbnc_kernels::cuda::{Device, DeviceError};
 use sbnc_runtime::{Kind, Model};
 use serde_json::{Value, json};
 
@@ -167,6 +168,7 @@ fn machine() -> Vec<(&'static str, Value)> {
     // The choice is the word in brackets.
     let huge = read("/sys/kernel/mm/transparent_hugepage/enabled");
     let huge = huge.as_deref().and_then(|t| Some(t.split_once('[')?.1.split_once(']')?.0));
+    let (gpus, gpu_problem) = gpus();
     vec![
         ("version", env!("CARGO_PKG_VERSION").into()),
         ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH).into()),
@@ -176,9 +178,32 @@ fn machine() -> Vec<(&'static str, Value)> {
         ("memory", json!(memory("MemTotal:"))),
         ("memory_available", json!(memory("MemAvailable:"))),
         ("huge_pages", json!(huge)),
-        ("gpus", Value::Array(Vec::new())),
+        ("gpus", gpus.into()),
+        ("gpu_problem", json!(gpu_problem)),
         ("forced", std::env::var(VARIABLE).ok().into()),
     ]
+}
+
+/// GPUs, and why there are no more of them: none, or one that cannot be used.
+fn gpus() -> (Vec<Value>, Option<String>) {
+    let mut found = Vec::new();
+    loop {
+        match Device::open(found.len()) {
+            Ok(gpu) => {
+                let (major, minor) = gpu.capability();
+                let memory = gpu.memory().ok().map(|(free, all)| json!({ "free": free, "all": all }));
+                found.push(json!({
+                    "name": gpu.name(),
+                    "capability": format!("{major}.{minor}"),
+                    "multiprocessors": gpu.multiprocessors(),
+                    "code": if gpu.is_hopper() { "sm_90a" } else { "PTX for sm_80" },
+                    "memory": memory,
+                }));
+            }
+            Err(DeviceError::NoDevice { .. }) if !found.is_empty() => return (found, None),
+            Err(problem) => return (found, Some(problem.to_string())),
+        }
+    }
 }
 
 /// Features of the processor that kernels look for.
@@ -211,7 +236,16 @@ fn features() -> Vec<&'static str> {
 fn shown(name: &str, value: &Value) -> String {
     match (name, value) {
         ("memory" | "memory_available", Value::Number(n)) => bytes(n.as_u64().unwrap_or(0)),
-        ("gpus", Value::Array(list)) if list.is_empty() => "none that this build can use".to_owned(),
+        ("gpus", Value::Array(list)) if list.is_empty() => "none".to_owned(),
+        ("gpus", Value::Array(list)) => {
+            let told = |gpu: &Value| {
+                let text = |name: &str| gpu[name].as_str().unwrap_or_default().to_owned();
+                let all = gpu["memory"]["all"].as_u64().map_or_else(String::new, |n| format!(", {}", bytes(n)));
+                format!("{} ({}, runs {}{all})", text("name"), text("capability"), text("code"))
+            };
+            list.iter().map(told).collect::<Vec<_>>().join(", ")
+        }
+        ("gpu_problem", Value::Null) => "none".to_owned(),
         ("forced", Value::Null) => format!("nothing ({VARIABLE} is not set)"),
         (_, Value::Null) => "unknown".to_owned(),
         (_, Value::Array(list)) => list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),

@@ -115,7 +115,7 @@ impl Output<'_> {
 }
 
 impl Linear {
-    /// Copies a checked tensor to the GPU. `nm-vi` goes as it is stored; other encodings are repacked, which [`was_repacked`](Self::was_repacked) tells of the slow ones.
+    /// Copies a checked tensor to the GPU: `nm-vi` as it is stored, t2 repacked on the GPU, nm-6b and t5 decoded and encoded again on the CPU, which takes time.
     pub fn upload(device: &Device, tensor: &Validated<'_>) -> Result<Self> {
         let (rows, cols) = tensor.matrix();
         let (weights, cols, sparse) = match (tensor.encoding(), tensor.order()) {

@@ -99,7 +99,7 @@ impl Config {
         let activation = match model.activation.as_str() {
             "silu" => Some(Activation::Silu),
             "relu2" => Some(Activation::Relu2),
-            "gelu" => Some(Activation::Gelu),
+            // `gelu` in a configuration is the exact one, by erf; the kernels have its tanh approximation only.
             _ => None,
         };
         let (head_dim, context) = (number(model.head_dim), number(model.context));
@@ -125,8 +125,7 @@ impl Config {
             tied: model.tied,
             tokens: tokens(&model.tokens, model.vocab)?,
             activation_bits: model.activation_bits,
-            activation: activation
-                .ok_or_else(|| unsupported("activation", "silu, relu2 or gelu", &model.activation))?,
+            activation: activation.ok_or_else(|| unsupported("activation", "silu or relu2", &model.activation))?,
             norm_eps: real("norm_eps", &model.norm_eps)? as f32,
             pairing: match model.rope.style {
                 RopeStyle::Half => Pairing::Half,

@@ -348,6 +348,7 @@ fn bench_tells_what_it_measured() {
         let told = place.run(line).expect_code(0).json();
         let expected = [
             "bandwidth_bytes_per_s",
+            "batch",
             "decode",
             "device",
             "gpu",

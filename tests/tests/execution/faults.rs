@@ -142,7 +142,6 @@ fn options_that_cannot_be() {
     };
     assert_says(&refused(|o| o.context = 65), Kind::Usage, &["context", "1 to 64", "found 65"]);
     assert_says(&refused(|o| o.sequences = 0), Kind::Usage, &["sequences"]);
-    assert_says(&refused(|o| o.chunk = 0), Kind::Usage, &["chunk"]);
     let budget = refused(|o| o.memory = Some(100_000));
     assert_says(&budget, Kind::Budget, &["at most 100000 bytes", "64 tokens", "chunk"]);
     assert_says(&refused(|o| (o.sequences, o.chunk) = (4096, 1 << 17)), Kind::Usage, &["chunk"]);

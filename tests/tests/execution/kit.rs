@@ -92,14 +92,14 @@ pub(crate) fn best_token(logits: &[f32]) -> u32 {
     (0..logits.len() as u32).max_by(|&a, &b| logits[a as usize].total_cmp(&logits[b as usize])).unwrap()
 }
 
-/// Checks that rows of `width` numbers are the same but for the order of sums in f32. Where an input lies between two integers, that order decides, and
-/// moves what comes after it by some thousandths; anything that is wrong moves every row by more.
+/// Checks that rows of `width` numbers, of consecutive positions, are the same but for the order of sums in f32. Where an input lies between two
+/// integers, that order decides, and moves this row and, through the cache, those after it by up to a hundredth (the weights are random; which rows it hits
+/// depends on the processor). The rows before are equal, and anything that is wrong moves rows by more.
 #[track_caller]
 pub(crate) fn assert_same(found: &[f32], expected: &[f32], width: usize, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let rows = found.chunks_exact(width).zip(expected.chunks_exact(width));
-    let mut errors: Vec<f64> = rows.map(|(found, expected)| distance(found, expected)).collect();
-    errors.sort_by(f64::total_cmp);
-    let (median, most) = (errors[errors.len() / 2], errors[errors.len() - 1]);
-    assert!(median < 1e-5 && most < 0.1, "{what}: {median:.1e}, at most {most:.1e}");
+    let errors: Vec<f64> = rows.map(|(found, expected)| distance(found, expected)).collect();
+    let most = errors.iter().copied().fold(0.0, f64::max);
+    assert!(errors[0] < 1e-5 && most < 0.05, "{what}: {:.1e} in the first row, at most {most:.1e}", errors[0]);
 }

@@ -102,7 +102,10 @@ impl Bench {
         let chunk = session.chunk();
         crate::interrupt::raise(session.interrupt().clone());
         let bar = progress_steps(2 * (self.repeat as u64 + 1) + 2, "measuring");
-        let before = Ceilings::measure(model.platform(), model.threads())?;
+        // What a processor can do says nothing of a model that runs on a GPU.
+        let ceilings =
+            || model.gpu().is_none().then(|| Ceilings::measure(model.platform(), model.threads())).transpose();
+        let before = ceilings()?;
         bar.inc(1);
         let mut measure = |tokens: usize, work: Work, cost: (f64, f64)| {
             let measured = self.measure(&mut session, tokens, work, cost, &|| bar.inc(1));
@@ -110,12 +113,11 @@ impl Bench {
         };
         let prefill = measure(self.prefill, prefill, self.prefill_cost(&model, chunk))?;
         let decode = measure(self.decode, decode, self.decode_cost(&model))?;
-        let after = Ceilings::measure(model.platform(), model.threads())?;
-        bar.finish_and_clear();
-        let ceilings = Ceilings {
+        let ceilings = before.zip(ceilings()?).map(|(before, after)| Ceilings {
             bytes_per_s: before.bytes_per_s.max(after.bytes_per_s),
             ops_per_s: before.ops_per_s.max(after.ops_per_s),
-        };
+        });
+        bar.finish_and_clear();
         let what = match (&self.file, self.shape) {
             (Some(file), _) => file.display().to_string(),
             (None, shape) => format!(
@@ -234,12 +236,16 @@ impl Measured {
         Phase::ALL.into_iter().map(move |phase| (phase, self.profile.of(phase).as_secs_f64() / tokens))
     }
 
-    fn shares(&self, ceilings: Ceilings) -> [f64; 2] {
+    /// Shares of what memory and arithmetic could do, where that was measured.
+    fn shares(&self, ceilings: Option<Ceilings>) -> [Option<f64>; 2] {
         let rate = self.rates()[0];
-        [rate * self.bytes_per_token / ceilings.bytes_per_s, rate * self.ops_per_token / ceilings.ops_per_s]
+        [
+            ceilings.map(|c| rate * self.bytes_per_token / c.bytes_per_s),
+            ceilings.map(|c| rate * self.ops_per_token / c.ops_per_s),
+        ]
     }
 
-    fn json(&self, ceilings: Ceilings) -> Value {
+    fn json(&self, ceilings: Option<Ceilings>) -> Value {
         let [rate, slowest, fastest] = self.rates();
         let [of_bandwidth, of_ops] = self.shares(ceilings);
         let phases: Map<String, Value> =
@@ -264,7 +270,7 @@ fn json(
     model: &Model,
     batch: usize,
     open_seconds: f64,
-    ceilings: Ceilings,
+    ceilings: Option<Ceilings>,
     prefill: Option<&Measured>,
     decode: Option<&Measured>,
 ) -> Value {
@@ -277,8 +283,8 @@ fn json(
         "platform": model.platform().isa().name(),
         "threads": model.threads(),
         "open_seconds": open_seconds,
-        "bandwidth_bytes_per_s": ceilings.bytes_per_s,
-        "int8_ops_per_s": ceilings.ops_per_s,
+        "bandwidth_bytes_per_s": ceilings.map(|c| c.bytes_per_s),
+        "int8_ops_per_s": ceilings.map(|c| c.ops_per_s),
         "prefill": prefill.map(|m| m.json(ceilings)),
         "decode": decode.map(|m| m.json(ceilings)),
     })
@@ -287,7 +293,7 @@ fn json(
 fn text(
     what: &str,
     model: &Model,
-    ceilings: Ceilings,
+    ceilings: Option<Ceilings>,
     prefill: Option<&Measured>,
     decode: Option<&Measured>,
 ) -> String {
@@ -305,8 +311,8 @@ fn text(
                 format!("{slowest:.2}–{fastest:.2}"),
                 bytes(m.bytes_per_token as u64),
                 format!("{:.3} G", m.ops_per_token / 1e9),
-                percent(of_bandwidth, 1.0),
-                percent(of_ops, 1.0),
+                of_bandwidth.map_or_else(|| "–".to_owned(), |share| percent(share, 1.0)),
+                of_ops.map_or_else(|| "–".to_owned(), |share| percent(share, 1.0)),
             ]
         })
         .collect();
@@ -320,13 +326,16 @@ fn text(
         })
         .collect();
     let threads = model.threads();
-    format!(
-        "model     {what}\ncpu       {}, {threads} thread{}\nceilings  {}/s read, {:.2} TOPS of int8\n\n{}\n{}",
-        model.platform().isa().name(),
-        if threads == 1 { "" } else { "s" },
-        bytes(ceilings.bytes_per_s as u64),
-        ceilings.ops_per_s / 1e12,
-        table(&head, &[0], &rows),
-        table(&phase_head, &[0], &phase_rows),
-    )
+    let plural = if threads == 1 { "" } else { "s" };
+    let device = match (model.gpu(), ceilings) {
+        (Some(gpu), _) => format!("gpu       {gpu}"),
+        (None, None) => format!("cpu       {}, {threads} thread{plural}", model.platform().isa().name()),
+        (None, Some(ceilings)) => format!(
+            "cpu       {}, {threads} thread{plural}\nceilings  {}/s read, {:.2} TOPS of int8",
+            model.platform().isa().name(),
+            bytes(ceilings.bytes_per_s as u64),
+            ceilings.ops_per_s / 1e12,
+        ),
+    };
+    format!("model     {what}\n{device}\n\n{}\n{}", table(&head, &[0], &rows), table(&phase_head, &[0], &phase_rows))
 }

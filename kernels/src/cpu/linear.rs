@@ -32,13 +32,13 @@ pub struct Output<'a> {
 impl Cpu {
     /// Computes some linear layers of the same inputs. Panics where shapes do not fit or outputs overlap.
     pub fn linear(&self, layers: &[Linear<'_>], x: &Activations, out: &mut Output<'_>) {
-        check(layers, x, out);
         let few = few_tokens(self.platform).filter(|_| x.cols() <= MOST_COLS);
         if let Some(kernel) = gemm::Kernel::of(self.platform)
             && (few.is_none() || x.tokens() >= kernel.pays_from())
         {
             return gemm::linear(&self.pool, kernel, layers, x, out);
         }
+        check(layers, x, out);
         match few {
             Some(kernel) => gemv::linear((&self.pool, &self.scratch), kernel, layers, x, out),
             None => strips::linear(&self.pool, layers, x, out),

@@ -13,27 +13,35 @@ pub(super) const TOKENS: usize = 6;
 /// Lines whose products fit into 16 bits.
 const LINES: usize = 64;
 
+/// Calls `$tile` for all tokens of all panels, up to [`TOKENS`] at a time. A macro, because a function would not have its caller's instructions.
+macro_rules! by_tiles {
+    ($tile:ident, $lines:ident, $slab:ident, $sums:ident, $add:ident) => {
+        let each = $slab.cols.len() / 4;
+        for (panel, sums) in $lines.chunks_exact(each).zip($sums.chunks_exact_mut($slab.tokens())) {
+            let mut token = 0;
+            while token < $slab.tokens() {
+                let left = $slab.tokens() - token;
+                // No tile is much smaller than the others.
+                let now = left.div_ceil(left.div_ceil($crate::cpu::x86_64::avx2::gemm::TOKENS));
+                match now {
+                    1 => $tile::<1>(panel, $slab, token, sums, $add),
+                    2 => $tile::<2>(panel, $slab, token, sums, $add),
+                    3 => $tile::<3>(panel, $slab, token, sums, $add),
+                    4 => $tile::<4>(panel, $slab, token, sums, $add),
+                    5 => $tile::<5>(panel, $slab, token, sums, $add),
+                    _ => $tile::<6>(panel, $slab, token, sums, $add),
+                }
+                token += now;
+            }
+        }
+    };
+}
+pub(super) use by_tiles;
+
 /// Multiplies panels with a slab of activations; `sums`, token by token for each panel, are added to (`add`) or written.
 #[target_feature(enable = "avx2")]
 pub(crate) fn multiply(lines: &[Line], slab: &Slab<'_>, sums: &mut [SumLine], add: bool) {
-    let each = slab.cols.len() / 4;
-    for (panel, sums) in lines.chunks_exact(each).zip(sums.chunks_exact_mut(slab.tokens())) {
-        let mut token = 0;
-        while token < slab.tokens() {
-            let left = slab.tokens() - token;
-            // No tile is much smaller than the others.
-            let now = left.div_ceil(left.div_ceil(TOKENS));
-            match now {
-                1 => tile::<1>(panel, slab, token, sums, add),
-                2 => tile::<2>(panel, slab, token, sums, add),
-                3 => tile::<3>(panel, slab, token, sums, add),
-                4 => tile::<4>(panel, slab, token, sums, add),
-                5 => tile::<5>(panel, slab, token, sums, add),
-                _ => tile::<6>(panel, slab, token, sums, add),
-            }
-            token += now;
-        }
-    }
+    by_tiles!(tile, lines, slab, sums, add);
 }
 
 #[target_feature(enable = "avx2")]

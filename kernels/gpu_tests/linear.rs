@@ -8,6 +8,7 @@ use sbnc_kernels::cpu::{Activations as Activations8, Matrix, Rule, portable};
 use sbnc_kernels::cuda::{Activations, Buffer, Choice, DECODE_TOKENS, Device, Epilogue, Linear, Output, Stream};
 
 use crate::Test;
+use crate::numbers::normals;
 use crate::support::{self, Random, Sample};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -21,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("linear outputs: bf16, f32, bias, residual", check_outputs),
     ("linear refuses buffers that are too short", check_refusals),
     ("metadata in flight is never overwritten: every tile, again and again", check_metadata),
+    ("joined layers, and outputs that are added to", check_joined),
     ("a graph of overlapping launches gives what launches one by one give", check_graph),
 ];
 
@@ -296,6 +298,46 @@ fn check_metadata(device: &Device) {
             let found = sums(&stream, &layer, choice, &input);
             let wrong = found.iter().zip(&reference).filter(|(a, b)| a != b).count();
             assert_eq!(wrong, 0, "{} in round {round}", choice.name());
+        }
+    }
+}
+
+fn check_joined(device: &Device) {
+    let stream = device.stream().unwrap();
+    let mut random = Random(14);
+    for layout in
+        [(Encoding::NmVi, sbnc_format::Order::Fragments, 2, 4), (Encoding::T2, sbnc_format::Order::Rows, 0, 0)]
+    {
+        for tokens in [1, 16, 20, 200] {
+            let cols = 384;
+            let parts: Vec<Linear> = [128, 48, 50]
+                .into_iter()
+                .map(|rows| {
+                    let file = file(&mut random, layout, (rows, cols));
+                    Linear::upload(device, &file.tensor("w").unwrap().validate().unwrap()).unwrap()
+                })
+                .collect();
+            let x = activations(&mut random, tokens, cols);
+            let input = Input::new(device, &parts[0], &x, tokens);
+            let mut expected = vec![0.0f32; tokens * 226];
+            let mut first = 0;
+            for part in &parts {
+                let mut out = device.alloc::<f32>(tokens * part.rows()).unwrap();
+                part.forward(&stream, input.view(), Output::F32(&mut out), Epilogue::default()).unwrap();
+                for (token, row) in out.download(&stream).unwrap().chunks_exact(part.rows()).enumerate() {
+                    expected[token * 226 + first..][..part.rows()].copy_from_slice(row);
+                }
+                first += part.rows();
+            }
+            assert!(Linear::can_join(&parts.iter().collect::<Vec<_>>()));
+            let whole = Linear::join(&stream, parts).unwrap();
+            let before = normals(&mut random, tokens * 226);
+            let mut out = device.upload(&before).unwrap();
+            whole.forward(&stream, input.view(), Output::Add(&mut out), Epilogue::default()).unwrap();
+            for ((found, expected), before) in out.download(&stream).unwrap().iter().zip(&expected).zip(&before) {
+                let sum = expected + before;
+                assert!((found - sum).abs() <= 4e-7 * (expected.abs() + sum.abs() + 1.0), "{found} {sum}");
+            }
         }
     }
 }

@@ -8,8 +8,11 @@
 //! A module here holds the tests of a part of `sbnc_kernels::cuda` and gives them to [`TESTS`].
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-mod decoder;
+mod attention;
+mod head;
 mod linear;
+mod numbers;
+mod rows;
 mod times;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,7 +28,7 @@ mod support;
 pub(crate) type Test = (&'static str, fn(&Device));
 
 /// The tests of each module.
-const TESTS: &[&[Test]] = &[linear::TESTS, decoder::TESTS];
+const TESTS: &[&[Test]] = &[linear::TESTS, rows::TESTS, attention::TESTS, head::TESTS];
 /// The tables of each module.
 const TIMES: &[&[Test]] = &[times::TABLES];
 

@@ -65,6 +65,8 @@ pub struct Config {
     pub vocab: usize,
     /// The longest context that the model and its position embedding are made for.
     pub context: usize,
+    /// The longest session in which the position embedding is that of short texts: some scalings change it beyond.
+    pub(crate) short: usize,
     /// How far attention looks back, if not over everything.
     pub window: Option<usize>,
     /// Whether the output head is the embedding.
@@ -99,7 +101,7 @@ impl Config {
         let activation = match model.activation.as_str() {
             "silu" => Some(Activation::Silu),
             "relu2" => Some(Activation::Relu2),
-            // `gelu` in a configuration is the exact one, by erf; the kernels have its tanh approximation only.
+            "gelu" => Some(Activation::Gelu),
             _ => None,
         };
         let (head_dim, context) = (number(model.head_dim), number(model.context));
@@ -107,7 +109,7 @@ impl Config {
             let expected = "an even width, because rotary embedding turns pairs";
             return Err(Error::new(Kind::Invalid, "model.head_dim", expected, head_dim.to_string()));
         }
-        let scaling = Scaling::new(model.rope.scaling.as_ref(), context)?;
+        let scaling = Scaling::new(model.rope.scaling.as_ref(), context, head_dim)?;
         Ok(Self {
             family: family.ok_or_else(|| {
                 let names: Vec<_> = Family::ALL.iter().map(|(name, _)| *name).collect();
@@ -121,11 +123,13 @@ impl Config {
             head_dim,
             vocab: number(model.vocab),
             context: scaling.context(context),
+            short: scaling.short(context),
             window: window(model.window)?,
             tied: model.tied,
             tokens: tokens(&model.tokens, model.vocab)?,
             activation_bits: model.activation_bits,
-            activation: activation.ok_or_else(|| unsupported("activation", "silu or relu2", &model.activation))?,
+            activation: activation
+                .ok_or_else(|| unsupported("activation", "silu, relu2 or gelu", &model.activation))?,
             norm_eps: real("norm_eps", &model.norm_eps)? as f32,
             pairing: match model.rope.style {
                 RopeStyle::Half => Pairing::Half,

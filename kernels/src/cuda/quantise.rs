@@ -57,7 +57,7 @@ pub enum Activation {
     Silu,
     /// The square of the positive part.
     Relu2,
-    /// x · Φ(x), by the tanh approximation.
+    /// x · Φ(x), of the normal distribution Φ itself.
     Gelu,
 }
 

@@ -90,8 +90,10 @@ fn scalings_that_nobody_implements() {
         recipe.model.rope.scaling = Some(members.iter().map(member).collect::<BTreeMap<_, _>>());
         refusal(&recipe)
     };
-    let longrope = scaled(&[("rope_type", "longrope"), ("factor", "2.0")]);
-    assert_says(&longrope, Kind::Unsupported, &["model.rope.scaling.rope_type", "yarn", "found longrope"]);
+    let proportional = scaled(&[("rope_type", "proportional"), ("factor", "2.0")]);
+    assert_says(&proportional, Kind::Unsupported, &["model.rope.scaling.rope_type", "yarn", "found proportional"]);
+    let lists = scaled(&[("rope_type", "longrope"), ("short_factor", "1.0,2.0"), ("long_factor", "1.0")]);
+    assert_says(&lists, Kind::Invalid, &["model.rope.scaling.short_factor", "one for each pair", "found 2 of them"]);
     let unread = scaled(&[("rope_type", "linear"), ("factor", "2.0"), ("beta_fast", "3.0")]);
     assert_says(&unread, Kind::Unsupported, &["model.rope.scaling.beta_fast"]);
     assert_says(&scaled(&[("rope_type", "linear")]), Kind::Invalid, &["model.rope.scaling.factor", "found nothing"]);

@@ -16,14 +16,22 @@ const TOKENS: [u32; 9] = [1, 17, 39, 0, 5, 5, 22, 31, 8];
 /// Compares the model of a recipe with the oracle, on every platform.
 #[track_caller]
 fn check(what: &str, recipe: &Recipe) {
+    check_session(what, recipe, 0, false);
+}
+
+/// [`check`] in a session of some context, which is longer than that before scaling or not.
+#[track_caller]
+fn check_session(what: &str, recipe: &Recipe, context: usize, long: bool) {
     let folder = folder();
     let path = folder.path().join("model.sbnc");
     recipe.write(&path);
-    let expected = Reference::open(std::fs::read(&path).unwrap()).logits(&TOKENS);
+    let mut reference = Reference::open(std::fs::read(&path).unwrap());
+    reference.long = long;
+    let expected = reference.logits(&TOKENS);
     let expected: Vec<f32> = expected.into_iter().flatten().map(|v| v as f32).collect();
     for platform in platforms() {
         let model = Model::options().platform(platform).threads(2).open(&path).unwrap();
-        let options = SessionOptions { cache: CacheType::F32, chunk: 4, ..SessionOptions::default() };
+        let options = SessionOptions { context, cache: CacheType::F32, chunk: 4, ..SessionOptions::default() };
         let mut session = model.session(&options).unwrap();
         let mut found = Vec::new();
         session.forward_all(&TOKENS, |rows| found.extend_from_slice(rows.values)).unwrap();
@@ -98,6 +106,17 @@ fn rotations_of_all_kinds() {
     let kind = |name: &str| ("rope_type".to_owned(), RopeValue::Text(name.to_owned()));
     recipe.model.rope.scaling = Some(BTreeMap::from([kind("linear"), ("factor".to_owned(), RopeValue::Integer(4))]));
     check("linear", &recipe);
+    let text = |key: &str, value: &str| (key.to_owned(), RopeValue::Text(value.to_owned()));
+    recipe.model.rope.scaling = Some(BTreeMap::from([
+        kind("longrope"),
+        text("short_factor", "1.0,1.5,2.0,2.5,3.0,3.5,4.0,4.5"),
+        text("long_factor", "2.0,3.0,4.0,6.0,8.0,16.0,24.0,32.0"),
+        text("attention_factor", "1.25"),
+        ("original_max_position_embeddings".to_owned(), RopeValue::Integer(20)),
+    ]));
+    check("longrope, by default", &recipe);
+    check_session("longrope, short", &recipe, 20, false);
+    check_session("longrope, long", &recipe, 21, true);
 }
 
 #[test]
@@ -107,6 +126,8 @@ fn activations_of_all_kinds() {
     check("relu2", &recipe);
     recipe.model.activation_bits = 4;
     check("4 bits", &recipe);
+    recipe.model.activation = "gelu".to_owned();
+    check("gelu", &recipe);
 }
 
 #[test]

@@ -19,6 +19,8 @@ struct Tensor {
 pub(crate) struct Reference {
     model: Model,
     tensors: BTreeMap<String, Tensor>,
+    /// Whether the session is longer than the context before scaling.
+    pub(crate) long: bool,
 }
 
 impl Reference {
@@ -47,7 +49,7 @@ impl Reference {
             }
             (view.tensor().name.clone(), Tensor { rows, ternary: packing.encoding.is_ternary() })
         });
-        Self { model: model.unwrap(), tensors: tensors.collect() }
+        Self { model: model.unwrap(), tensors: tensors.collect(), long: false }
     }
 
     /// Logits after every token.
@@ -133,6 +135,7 @@ impl Reference {
         match self.model.activation.as_str() {
             "silu" => x / (1.0 + (-x).exp()),
             "relu2" => x.max(0.0).powi(2),
+            "gelu" => x * normal_distribution(x),
             other => panic!("{other}"),
         }
     }
@@ -170,20 +173,36 @@ impl Reference {
     /// Turns the pairs of a head as complex numbers.
     fn turn(&self, head: &mut [f64], position: usize) {
         let (dim, rope) = (head.len(), &self.model.rope);
-        let factor = match rope.scaling.as_ref().and_then(|s| s.get("factor")) {
-            Some(RopeValue::Integer(factor)) => *factor as f64, // of the kind `linear`
-            _ => 1.0,
+        let scaling = |key: &str| match rope.scaling.as_ref().and_then(|s| s.get(key)) {
+            Some(RopeValue::Integer(number)) => vec![*number as f64],
+            Some(RopeValue::Text(text)) => text.split(',').map(|number| number.parse().unwrap()).collect(),
+            None => Vec::new(),
         };
+        // `factor` is of the kind `linear`, the lists of `longrope`.
+        let divisors = [scaling(if self.long { "long_factor" } else { "short_factor" }), scaling("factor")].concat();
+        let attention = scaling("attention_factor").first().copied().unwrap_or(1.0);
         for pair in 0..dim / 2 {
-            let frequency = rope.theta.value().unwrap().powf(-2.0 * pair as f64 / dim as f64) / factor;
+            let divisor = divisors.get(pair).or(divisors.first()).unwrap_or(&1.0);
+            let frequency = rope.theta.value().unwrap().powf(-2.0 * pair as f64 / dim as f64) / divisor;
             let (i, j) = match rope.style {
                 RopeStyle::Half => (pair, pair + dim / 2),
                 RopeStyle::Interleaved => (2 * pair, 2 * pair + 1),
             };
             let (sin, cos) = (position as f64 * frequency).sin_cos();
+            let (sin, cos) = (sin * attention, cos * attention);
             (head[i], head[j]) = (head[i] * cos - head[j] * sin, head[i] * sin + head[j] * cos);
         }
     }
+}
+
+/// Φ(x), by its series: the odd powers of x over odd double factorials.
+fn normal_distribution(x: f64) -> f64 {
+    let (mut term, mut sum) = (x, x);
+    for n in 1..200 {
+        term *= x * x / f64::from(2 * n + 1);
+        sum += term;
+    }
+    0.5 + sum * (-x * x / 2.0).exp() / std::f64::consts::TAU.sqrt()
 }
 
 /// Activations as integers divided by their scale: what a ternary layer sees.

@@ -72,14 +72,29 @@ pub fn gate(activation: Activation, gate_up: &[f32], width: usize, out: &mut [f3
             let activated = match activation {
                 Activation::Silu => x / (1.0 + (-x).exp()),
                 Activation::Relu2 => x.max(0.0) * x.max(0.0),
-                Activation::Gelu => {
-                    let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
-                    x / (1.0 + (-2.0 * inner).exp()) // = x/2 · (1 + tanh(inner)), without its cancellation
-                }
+                Activation::Gelu => x * normal(x),
             };
             out[i] = (activated * f64::from(row[width + i])) as f32;
         }
     }
+}
+
+/// The normal distribution Φ: near 0 by its series, below by the continued fraction of its tail.
+pub fn normal(x: f64) -> f64 {
+    let density = (-x * x / 2.0).exp() / std::f64::consts::TAU.sqrt();
+    if x.abs() < 3.0 {
+        // x + x³/3 + x⁵/(3·5) + …
+        let (mut term, mut sum) = (x, x);
+        for odd in (3..100).step_by(2) {
+            term *= x * x / f64::from(odd);
+            sum += term;
+        }
+        return 0.5 + density * sum;
+    }
+    // 1 / (a + 1 / (a + 2 / (a + 3 / …)))
+    let a = x.abs();
+    let tail = density / (1..100).rev().fold(a, |below, n| a + f64::from(n) / below);
+    if x < 0.0 { tail } else { 1.0 - tail }
 }
 
 /// [`Cpu::dense`](crate::cpu::Cpu::dense).

@@ -7,7 +7,7 @@ use super::elementwise::Activation;
 use super::plain::{LANES, halve};
 use crate::cpu::Rule;
 use crate::cpu::activations::MIN_MAGNITUDE;
-use crate::cpu::simd::{Kernel, Simd, exp, quantised};
+use crate::cpu::simd::{Kernel, Simd, exp, normal, quantised};
 
 /// A norm's weight and epsilon.
 pub(super) type Norm<'a> = (&'a [f32], f32);
@@ -299,13 +299,10 @@ impl Function for Relu2 {
 }
 
 impl Function for Gelu {
-    /// `x/2 · (1 + tanh(u)) = x / (1 + exp(−2u))` with `u = √(2/π) · (x + 0.044715·x³)`.
+    /// x · Φ(x).
     #[inline(always)]
     fn apply<S: Simd<N>, const N: usize>(s: S, x: S::F) -> S::F {
-        const MINUS_TWICE: f32 = -2.0 * 0.797_884_6;
-        let cubic = s.mul(s.mul(s.mul(x, x), x), s.splat(0.044715));
-        let exponent = s.mul(s.add(x, cubic), s.splat(MINUS_TWICE));
-        s.div(x, s.add(s.splat(1.0), exp(s, exponent)))
+        s.mul(x, normal(s, x))
     }
 }
 

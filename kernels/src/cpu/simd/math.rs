@@ -23,6 +23,24 @@ pub(crate) fn exp<S: Simd<N>, const N: usize>(s: S, x: S::F) -> S::F {
     s.where_le(x, low, s.splat(0.0), scaled)
 }
 
+/// The normal distribution Φ, with a relative error under 5e-6 for x > −12 (where Φ is 2e-33), and under 1e-6 for x > −5.
+///
+/// Φ(−a) = exp(−a²/2) · u · q(u) with u = 1 / (1 + 0.31·a). The polynomial interpolates q at the eight Chebyshev nodes of the range of u for 0 ≤ a ≤ 14, which
+/// leaves a relative error of 2e-7; the rest is the rounding of a², which the exponential magnifies.
+#[inline(always)]
+pub(crate) fn normal<S: Simd<N>, const N: usize>(s: S, x: S::F) -> S::F {
+    let one = s.splat(1.0);
+    let u = s.div(one, s.add(one, s.mul(s.abs(x), s.splat(0.31))));
+    let mut q = s.splat(0.036_296_174);
+    for coefficient in
+        [-0.143_568_49, 0.158_57, -0.018_225_584, 0.111_909_91, 0.107_217_856, 0.124_149_136, 0.123_651_2]
+    {
+        q = s.add(s.mul(q, u), s.splat(coefficient));
+    }
+    let below = s.mul(exp(s, s.mul(s.mul(x, x), s.splat(-0.5))), s.mul(u, q));
+    s.where_le(x, s.splat(0.0), below, s.sub(one, below))
+}
+
 /// `clamp(round_half_even(x · scale), low, high)`, 0 where the product is not a number.
 #[inline(always)]
 pub(crate) fn quantised<S: Simd<N>, const N: usize>(s: S, x: S::F, scale: S::F, low: S::F, high: S::F) -> S::F {

@@ -13,7 +13,7 @@
 mod math;
 mod plain;
 
-pub(crate) use math::{exp, quantised};
+pub(crate) use math::{exp, normal, quantised};
 pub(crate) use plain::Plain;
 
 use half::{bf16, f16};

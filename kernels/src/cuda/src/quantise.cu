@@ -38,7 +38,7 @@ template <class T> struct Gated {
             } else if (p.activation == 0) {
                 a = g / (1.0f + expf(-g));
             } else {
-                a = 0.5f * g * (1.0f + tanhf(0.7978845608f * (g + 0.044715f * g * g * g)));
+                a = 0.5f * g * erfcf(-0.7071067812f * g);
             }
             v[i] = a * u[i];
         }

@@ -31,7 +31,6 @@ mod entry;
 mod error;
 mod folder;
 pub mod gguf;
-mod json;
 pub mod safetensors;
 pub mod sharded;
 mod source;

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::dtype::Dtype;
-use super::entry::{Catalog, Entry, MAX_TENSORS};
+use super::entry::{Catalog, Entry};
 use super::error::Result;
-use super::json::UniqueMap;
 use super::source::Source;
+use crate::json;
 
 /// Bytes in the header: the format's own limit.
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -66,7 +66,7 @@ fn parse_header(source: &Source, header: &[u8]) -> Result<BTreeMap<String, Tenso
             "other bytes (is this a safetensors file?)",
         ));
     }
-    let header: Header = serde_json::from_slice(object).map_err(|error| {
+    let header: Header = json::parse(object).map_err(|error| {
         source.malformed("a header of tensors with dtype, shape and data_offsets", format!("JSON where {error}"))
     })?;
     Ok(header.0)
@@ -99,7 +99,7 @@ impl<'de> Deserialize<'de> for Header {
     }
 }
 
-/// One pass over the header: `__metadata__` has another type than its siblings.
+/// By hand, because `__metadata__` has another type than its siblings.
 struct HeaderVisitor;
 
 impl<'de> Visitor<'de> for HeaderVisitor {
@@ -111,21 +111,12 @@ impl<'de> Visitor<'de> for HeaderVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> std::result::Result<Header, A::Error> {
         let mut tensors = BTreeMap::new();
-        let mut metadata_seen = false;
         while let Some(key) = access.next_key::<String>()? {
-            let is_metadata = key == METADATA_KEY;
-            if tensors.contains_key(&key) || (is_metadata && metadata_seen) {
-                return Err(A::Error::custom(format_args!("key {key:?} occurs twice")));
+            if key == METADATA_KEY {
+                access.next_value::<BTreeMap<String, String>>()?;
+            } else {
+                tensors.insert(key, access.next_value()?);
             }
-            if is_metadata {
-                metadata_seen = true;
-                access.next_value::<UniqueMap<String>>()?;
-                continue;
-            }
-            if tensors.len() as u64 >= MAX_TENSORS {
-                return Err(A::Error::custom(format_args!("there are more than {MAX_TENSORS} tensors")));
-            }
-            tensors.insert(key, access.next_value()?);
         }
         Ok(Header(tensors))
     }

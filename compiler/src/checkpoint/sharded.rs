@@ -5,17 +5,15 @@
 //! folder can, which is how download caches lay models out).
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Component, Path};
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::entry::Catalog;
 use super::error::Result;
-use super::json::{Ignored, UniqueMap};
 use super::safetensors;
 use super::source::{Access, Source};
+use crate::json;
 
 /// The index's file name.
 pub const INDEX_NAME: &str = "model.safetensors.index.json";
@@ -29,7 +27,7 @@ pub(crate) fn read(path: &Path, access: Access, catalog: &mut Catalog) -> Result
     let index = Source::open(path, access)?;
     index.at_most("an index in bytes", index.len(), MAX_INDEX_BYTES)?;
     let text = index.copy(0, index.len(), "the index")?;
-    let Index { weight_map } = serde_json::from_slice(&text).map_err(|error| {
+    let Index { weight_map } = json::parse(&text).map_err(|error| {
         index.malformed("an index with a weight_map of tensor name to shard name", format!("JSON where {error}"))
     })?;
 
@@ -85,39 +83,8 @@ fn is_plain_file_name(name: &str) -> bool {
     single && !name.contains(['/', '\\', ':']) && !name.chars().any(char::is_control)
 }
 
+/// Other keys are allowed: savers add their own.
+#[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
-}
-
-impl<'de> Deserialize<'de> for Index {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        deserializer.deserialize_map(IndexVisitor)
-    }
-}
-
-/// Other keys than `weight_map` are allowed (savers add their own), but none may occur twice.
-struct IndexVisitor;
-
-impl<'de> Visitor<'de> for IndexVisitor {
-    type Value = Index;
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("an object with a weight_map")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> std::result::Result<Index, A::Error> {
-        let mut others = std::collections::BTreeSet::new();
-        let mut weight_map = None;
-        while let Some(key) = access.next_key::<String>()? {
-            if key == "weight_map" && weight_map.is_none() {
-                weight_map = Some(access.next_value::<UniqueMap<String>>()?.0);
-                continue;
-            }
-            access.next_value::<Ignored>()?;
-            if key == "weight_map" || !others.insert(key.clone()) {
-                return Err(A::Error::custom(format_args!("key {key:?} occurs twice")));
-            }
-        }
-        weight_map.map(|weight_map| Index { weight_map }).ok_or_else(|| A::Error::missing_field("weight_map"))
-    }
 }

@@ -1,15 +1,14 @@
-//! Configurations from strangers: strict parsing, and typed access whose errors name the file and the key.
+//! Configurations from strangers: typed access whose errors name the file and the key.
 //!
-//! A key that occurs twice is refused at any depth: parsers disagree on which one counts, so such a file means different things to
-//! different tools. Keys that nobody asks for are ignored; `null` counts as absent, as it does in the tools that write these files.
+//! Keys that nobody asks for are ignored; `null` counts as absent, as it does in the tools that write these files.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 use super::error::{FamilyError, Result, clip};
+use crate::json;
 
 /// Longest configuration that is read.
 const MAX_BYTES: usize = 4 << 20;
@@ -30,9 +29,9 @@ impl Object {
         if text.len() > MAX_BYTES {
             return Err(FamilyError::invalid(file, format!("at most {MAX_BYTES} bytes"), format!("{}", text.len())));
         }
-        let value: Strict = serde_json::from_str(text)
+        let value: Value = json::parse(text.as_bytes())
             .map_err(|e| FamilyError::invalid(file, "JSON with unique keys", clip(&e.to_string())))?;
-        match value.0 {
+        match value {
             Value::Object(members) => Ok(Self { path: format!("{file}: "), members }),
             other => Err(FamilyError::invalid(file, "an object", show(&other))),
         }
@@ -166,69 +165,5 @@ pub(super) fn show(value: &Value) -> String {
         Value::Array(items) => format!("a list of {}", items.len()),
         Value::Object(members) => format!("an object of {} keys", members.len()),
         Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
-    }
-}
-
-/// A value in which no object has a key twice.
-struct Strict(Value);
-
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        deserializer.deserialize_any(StrictVisitor)
-    }
-}
-
-struct StrictVisitor;
-
-impl<'de> Visitor<'de> for StrictVisitor {
-    type Value = Strict;
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> std::result::Result<Strict, E> {
-        Ok(Strict(Value::Null))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> std::result::Result<Strict, E> {
-        Ok(Strict(Value::Bool(value)))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> std::result::Result<Strict, E> {
-        Ok(Strict(Value::from(value)))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> std::result::Result<Strict, E> {
-        Ok(Strict(Value::from(value)))
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> std::result::Result<Strict, E> {
-        let number = Number::from_f64(value).ok_or_else(|| E::custom("a number that is not finite"))?;
-        Ok(Strict(Value::Number(number)))
-    }
-
-    fn visit_str<E>(self, value: &str) -> std::result::Result<Strict, E> {
-        Ok(Strict(Value::String(value.to_owned())))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> std::result::Result<Strict, A::Error> {
-        let mut items = Vec::new();
-        while let Some(Strict(item)) = access.next_element()? {
-            items.push(item);
-        }
-        Ok(Strict(Value::Array(items)))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> std::result::Result<Strict, A::Error> {
-        let mut members = Map::new();
-        while let Some(key) = access.next_key::<String>()? {
-            if members.contains_key(&key) {
-                return Err(A::Error::custom(format_args!("key \"{}\" twice", clip(&key))));
-            }
-            let Strict(value) = access.next_value()?;
-            members.insert(key, value);
-        }
-        Ok(Strict(Value::Object(members)))
     }
 }

@@ -34,8 +34,8 @@ fn texts_that_are_no_configuration() {
     text("", "EOF");
     text("[]", "an object");
     text("{\"a\": 1} x", "trailing");
-    text("{\"hidden_size\": 1, \"hidden_size\": 2}", "key \"hidden_size\" twice");
-    text("{\"x\": {\"y\": [{\"z\": 1, \"z\": 1}]}}", "key \"z\" twice");
+    text("{\"hidden_size\": 1, \"hidden_size\": 2}", "key \"hidden_size\" occurs twice");
+    text("{\"x\": {\"y\": [{\"z\": 1, \"z\": 1}]}}", "key \"z\" occurs twice");
     text("{\"rope_theta\": 1e999}", "out of range");
     text("{\"rope_theta\": NaN}", "expected");
     text(&"[".repeat(100_000), "recursion");
@@ -258,14 +258,14 @@ fn spellings_that_disagree() {
         &["rope_scaling.rope_type"],
     );
     refused(
-        online_llama().set("rope_scaling", json!({"type": "longrope", "short_factor": [1.0]})),
+        online_llama().set("rope_scaling", json!({"type": "proportional", "factor": 1.0})),
         Unsupported,
-        &["rope_scaling.type", "longrope"],
+        &["rope_scaling.type", "longrope", "proportional"],
     );
     refused(
-        online_llama().set("rope_scaling", json!({"type": "yarn", "factor": [1.0]})),
+        online_llama().set("rope_scaling", json!({"type": "longrope", "short_factor": ["1.0"]})),
         Unsupported,
-        &["rope_scaling.factor", "a list of 1"],
+        &["rope_scaling.short_factor", "a list of numbers", "a list of 1"],
     );
     refused(online_llama().set("rope_scaling", json!({"factor": 2.0})), Unsupported, &["rope_scaling.rope_type"]);
     refused(online_llama().set("rope_scaling", json!([1])), Invalid, &["rope_scaling", "an object"]);

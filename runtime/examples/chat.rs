@@ -1,6 +1,7 @@
 //! A conversation: `cargo run --release -p sbnc-runtime --example chat MODEL.sbnc`.
 //!
-//! Lines of standard input are what the user says; answers appear as they are made. What the session has seen of the conversation is not computed again.
+//! Lines of standard input are what the user says; answers appear as they are made, chosen as the model's makers recommend. What the session has seen of the
+//! conversation is not computed again.
 
 use std::io::{BufRead, Write, stdin, stdout};
 
@@ -12,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("usage: chat MODEL.sbnc")?;
     let model = Model::open(path)?;
     let mut session = model.session(&SessionOptions::default())?;
-    let sampling = Sampling { temperature: 0.7, top_p: 0.9, seed: 1, ..Sampling::greedy() };
+    let sampling = Sampling { seed: 1, ..model.sampling()? };
     let mut messages = Vec::new();
     for line in stdin().lock().lines() {
         messages.push(Message::user(line?));

@@ -14,6 +14,7 @@ use crate::cuda::{CudaEngine, Gpu};
 use crate::device::{Device, Engine};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
+use crate::sampling::{Sampling, recommended};
 #[cfg(feature = "cuda")]
 use crate::session::CacheType;
 use crate::session::{Session, SessionOptions};
@@ -236,6 +237,14 @@ impl Model {
     /// A carried file, such as `tokenizer.json`, or `None` if the model has none of this name.
     pub fn carried(&self, name: &str) -> Result<Option<Vec<u8>>> {
         self.loaded.file.carried(name).map_err(|e| self.at(Error::format(&e)))
+    }
+
+    /// How the model's makers recommend to choose tokens: what the `generation_config.json` says that the model carries, greedily where it carries none.
+    pub fn sampling(&self) -> Result<Sampling> {
+        match self.carried(recommended::NAME)? {
+            Some(json) => Sampling::recommended(&json).map_err(|e| self.at(e)),
+            None => Ok(Sampling::greedy()),
+        }
     }
 
     /// The tokenizer that the model carries, or that it was opened with. Fails with [`Kind::Unsupported`] where there is none that can be used.

@@ -40,7 +40,8 @@ fn text_is_the_same_however_it_is_asked_for() {
     let told = place.run(&format!("run t.sbnc --prompt hello {settings} --json")).expect_code(0).json();
     assert_eq!(told["text"].as_str().unwrap().to_owned() + "\n", text);
     assert_eq!((ids(&told["token_ids"]).len(), &told["finish"]), (40, &json!("length")));
-    let expected = ["file", "finish", "logprobs", "prompt_tokens", "root", "seed", "text", "token_ids", "usage"];
+    let expected =
+        ["file", "finish", "logprobs", "prompt_tokens", "root", "sampling", "seed", "text", "token_ids", "usage"];
     assert_eq!(keys(&told), expected);
     // What was streamed is what decoding all of it gives, but for an incomplete character at the end.
     let decoded = tokenizer.decode(&ids(&told["token_ids"]));
@@ -53,6 +54,41 @@ fn text_is_the_same_however_it_is_asked_for() {
     let mut child = stdin.unwrap();
     child.stdin.take().unwrap().write_all(b"hello").unwrap();
     assert_eq!(String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap(), text);
+}
+
+#[test]
+fn tokens_are_chosen_as_the_model_recommends_unless_flags_say_otherwise() {
+    let place = Place::with_talker();
+    let greedy = place.ok("run t.sbnc --prompt hello --max-tokens 30 --ignore-eos");
+    let recommend = |json: &str| {
+        place.write("talker/generation_config.json", json.as_bytes());
+        place.ok("compile talker -o r.sbnc --nm 2:4");
+    };
+    recommend(r#"{"do_sample": true, "temperature": 1.3, "top_k": 40, "top_p": 0.95, "repetition_penalty": 1.1}"#);
+    let run = |line: &str| place.ok(&format!("run --prompt hello --max-tokens 30 --ignore-eos {line}"));
+    let all = "--temperature 1.3 --top-k 40 --top-p 0.95 --repeat-penalty 1.1 --penalty-window 1000";
+    let recommended = run("r.sbnc");
+    assert_eq!(recommended, run(&format!("t.sbnc {all}")));
+    assert_ne!(recommended, greedy);
+    assert_ne!(recommended, run("r.sbnc --seed 1"), "it draws");
+    assert_eq!(run("r.sbnc --temperature 0 --repeat-penalty 1"), greedy);
+    assert_eq!(run("r.sbnc --top-k 3"), run(&format!("t.sbnc {all}").replace("40", "3")));
+    let told = place.run("run r.sbnc --token-ids 1 --max-tokens 1 --top-p 0.5 --json").expect_code(0).json();
+    let expected = json!({
+        "temperature": 1.3, "top_k": 40, "top_p": 0.5, "min_p": 0.0, "repeat_penalty": 1.1,
+        "presence_penalty": 0.0, "frequency_penalty": 0.0, "penalty_window": null,
+    });
+    assert_eq!(told["sampling"], expected);
+    let talk = |line: &str| {
+        let mut command = place.command(&format!("run {line} --chat --max-tokens 12 --ignore-eos"));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(b"hi\n").unwrap();
+        child.wait_with_output().unwrap().stdout
+    };
+    assert_eq!(talk("r.sbnc"), talk(&format!("t.sbnc {all}")));
+    assert_ne!(talk("r.sbnc"), talk("t.sbnc"));
+    recommend(r#"{"do_sample": true, "temperature": -1}"#);
+    place.fails("run r.sbnc --prompt hello", 3, &["generation_config.json: temperature", "found -1"]);
 }
 
 #[test]
@@ -266,7 +302,11 @@ fn an_interruption_leaves_what_was_generated() {
     assert_eq!(output.status.code(), Some(130), "{output:?}");
     let text = String::from_utf8([&first, output.stdout.as_slice()].concat()).unwrap();
     let generated = text.strip_suffix('\n').unwrap();
-    assert!((1..16_000).contains(&generated.len()) && generated.bytes().all(|byte| byte == b'x'), "{} bytes", text.len());
+    assert!(
+        (1..16_000).contains(&generated.len()) && generated.bytes().all(|byte| byte == b'x'),
+        "{} bytes",
+        text.len()
+    );
     assert!(output.stderr.is_empty(), "{:?}", String::from_utf8_lossy(&output.stderr));
 
     // Waiting for a message there is nothing to finish.

@@ -30,34 +30,34 @@ pub(crate) enum DeviceChoice {
     Cuda,
 }
 
-/// How tokens are chosen. Nothing is on unless it is named.
+/// How tokens are chosen: as the model's makers recommend, but for what is named.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Choosing tokens")]
 pub(crate) struct Choosing {
-    /// Divide logits by this before drawing; 0 always takes the most likely token
-    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
-    temperature: f32,
-    /// Draw from this many of the most likely tokens; 0 for all
-    #[arg(long, value_name = "K", default_value_t = 0)]
-    top_k: usize,
-    /// Draw from the most likely tokens that have this probability together
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
-    top_p: f32,
-    /// Draw from tokens that are this likely in relation to the most likely one
-    #[arg(long, value_name = "P", default_value_t = 0.0)]
-    min_p: f32,
-    /// Divide the logits of recent tokens by this
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
-    repeat_penalty: f32,
+    /// Divide logits by this before drawing; 0 always takes the most likely token [default: the file's generation_config.json, else 0]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    temperature: Option<f32>,
+    /// Draw from this many of the most likely tokens; 0 for all [default: likewise, else 0]
+    #[arg(long, value_name = "K")]
+    top_k: Option<usize>,
+    /// Draw from the most likely tokens that have this probability together [default: likewise, else 1]
+    #[arg(long, value_name = "P")]
+    top_p: Option<f32>,
+    /// Draw from tokens that are this likely in relation to the most likely one [default: likewise, else 0]
+    #[arg(long, value_name = "P")]
+    min_p: Option<f32>,
+    /// Divide the logits of recent tokens by this [default: likewise, else 1]
+    #[arg(long, value_name = "X")]
+    repeat_penalty: Option<f32>,
     /// Take this off the logits of recent tokens
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     presence_penalty: f32,
     /// Take this off the logits of recent tokens for each time they occurred
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     frequency_penalty: f32,
-    /// How many tokens are recent
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    penalty_window: usize,
+    /// How many tokens are recent [default: 64, or all where the file has a repetition_penalty]
+    #[arg(long, value_name = "N")]
+    penalty_window: Option<usize>,
     /// Add to the logit of a token, as TOKEN:BIAS; -inf rules it out
     #[arg(long, value_name = "TOKEN:BIAS", value_parser = parse_bias)]
     logit_bias: Vec<(u32, f32)>,
@@ -78,22 +78,23 @@ impl Place {
 }
 
 impl Choosing {
-    /// As the runtime takes it, with log-probabilities of so many tokens.
-    pub(crate) fn sampling(&self, logprobs: Option<usize>) -> Sampling {
-        let Self { temperature, top_k, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty, .. } = *self;
-        Sampling {
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            repeat_penalty,
+    /// As the runtime takes it: what is named, and otherwise what the model recommends.
+    pub(crate) fn sampling(&self, model: &Model) -> Result<Sampling> {
+        let Self { presence_penalty, frequency_penalty, seed, .. } = *self;
+        let recommended = model.sampling()?;
+        Ok(Sampling {
+            temperature: self.temperature.unwrap_or(recommended.temperature),
+            top_k: self.top_k.unwrap_or(recommended.top_k),
+            top_p: self.top_p.unwrap_or(recommended.top_p),
+            min_p: self.min_p.unwrap_or(recommended.min_p),
+            repeat_penalty: self.repeat_penalty.unwrap_or(recommended.repeat_penalty),
             presence_penalty,
             frequency_penalty,
-            penalty_window: self.penalty_window,
+            penalty_window: self.penalty_window.unwrap_or(recommended.penalty_window),
             logit_bias: self.logit_bias.clone(),
-            seed: self.seed,
-            logprobs,
-        }
+            seed,
+            logprobs: None,
+        })
     }
 }
 

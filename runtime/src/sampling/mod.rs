@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The steps come in this order, which is that of llama.cpp: filters look at the distribution before it is heated, so a high temperature spreads the
-//! choice among tokens that were likely anyway. Whatever is not asked for is off.
+//! choice among tokens that were likely anyway. Whatever is not asked for is off; [`Model::sampling`](crate::Model::sampling) is what a model's makers recommend.
 //!
 //! # The same seed gives the same text
 //!
@@ -17,6 +17,7 @@
 //! This module knows neither models nor text; a [`Sampler`] allocates for a vocabulary once and never again.
 
 pub mod random;
+pub(crate) mod recommended;
 mod sampler;
 mod select;
 #[cfg(test)]
@@ -117,7 +118,6 @@ impl Sampling {
         Ok(())
     }
 
-    /// Whether logits are changed before anything is chosen.
     /// The same for a device that chooses by itself; `None` where it takes logits to do what is asked for.
     pub(crate) fn on_device(&self) -> Option<crate::device::OnDevice> {
         let Self { temperature, top_k, top_p, min_p, seed, .. } = *self;
@@ -125,6 +125,7 @@ impl Sampling {
         plain.then_some(crate::device::OnDevice { temperature, top_k, top_p, min_p, seed, draws: 0 })
     }
 
+    /// Whether logits are changed before anything is chosen.
     fn adjusts(&self) -> bool {
         !self.logit_bias.is_empty() || self.penalises()
     }

@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use sbnc_runtime::Session;
+use sbnc_runtime::sampling::Sampling;
 use sbnc_runtime::text::Message;
 
 use super::{Run, tell, write};
@@ -16,6 +17,7 @@ impl Run {
             let message = format!("{}: no chat template in the file; give --prompt instead", self.file.display());
             return Err(Error::new(Exit::Unsupported, message));
         }
+        let sampling = self.choosing.sampling(&model)?;
         let mut messages: Vec<Message> = self.system.iter().map(Message::system).collect();
         let mut lines = io::stdin().lock().lines();
         loop {
@@ -29,15 +31,15 @@ impl Run {
                 continue;
             }
             messages.push(Message::user(line));
-            let answer = crate::interrupt::deferred(|| self.answer(session, &messages))?;
+            let answer = crate::interrupt::deferred(|| self.answer(session, &messages, &sampling))?;
             let Some(answer) = answer else { return Ok(()) };
             messages.push(Message::assistant(answer));
         }
     }
 
     /// Streams the answer; `None` if nobody reads it.
-    fn answer(&self, session: &mut Session, messages: &[Message]) -> Result<Option<String>> {
-        let mut generation = self.settings(session.chat(messages, &self.choosing.sampling(None))?)?;
+    fn answer(&self, session: &mut Session, messages: &[Message], sampling: &Sampling) -> Result<Option<String>> {
+        let mut generation = self.settings(session.chat(messages, sampling)?)?;
         let mut out = io::stdout().lock();
         let mut answer = String::new();
         for piece in &mut generation {

@@ -10,6 +10,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use sbnc_runtime::sampling::Sampling;
 use sbnc_runtime::{Finish, Generation, Model, Piece, Prompt, Session, Usage};
 use serde_json::{Value, json};
 
@@ -107,7 +108,8 @@ impl Run {
 
     fn once(&self, model: &Model, session: &mut Session, prompt: Prompt<'_>) -> Result<()> {
         let logits = self.logits.as_deref().map(logits::Output::create).transpose()?;
-        let mut generation = self.settings(session.generate(prompt, &self.choosing.sampling(self.logprobs))?)?;
+        let sampling = Sampling { logprobs: self.logprobs, ..self.choosing.sampling(model)? };
+        let mut generation = self.settings(session.generate(prompt, &sampling)?)?;
         let has_text = model.tokenizer().is_ok();
         let mut told = Told::default();
         let ended =
@@ -125,7 +127,8 @@ impl Run {
                 "token_ids": generated,
                 "text": if has_text { Value::from(told.text) } else { Value::Null },
                 "finish": finish,
-                "seed": self.choosing.seed,
+                "seed": sampling.seed,
+                "sampling": sampling_json(&sampling),
                 "usage": usage_json(&usage),
                 "logprobs": if self.logprobs.is_some() { Value::from(told.logprobs) } else { Value::Null },
             }))?;
@@ -203,6 +206,24 @@ fn write(out: &mut io::StdoutLock<'_>, text: &str) -> Result<bool> {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(e) => Err(Error::new(Exit::Io, format!("stdout: {e}"))),
     }
+}
+
+/// The settings that tokens were chosen with, those that a model recommends among them.
+fn sampling_json(sampling: &Sampling) -> Value {
+    let Sampling { temperature, top_k, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty, .. } =
+        *sampling;
+    // As it was stated: a number of 32 bits has other digits in 64.
+    let real = |v: f32| v.to_string().parse::<f64>().map_or(Value::Null, Value::from);
+    json!({
+        "temperature": real(temperature),
+        "top_k": top_k,
+        "top_p": real(top_p),
+        "min_p": real(min_p),
+        "repeat_penalty": real(repeat_penalty),
+        "presence_penalty": real(presence_penalty),
+        "frequency_penalty": real(frequency_penalty),
+        "penalty_window": if sampling.penalty_window == usize::MAX { Value::Null } else { sampling.penalty_window.into() },
+    })
 }
 
 fn usage_json(usage: &Usage) -> Value {

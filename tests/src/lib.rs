@@ -3,6 +3,7 @@
 //! | item | what it is |
 //! |---|---|
 //! | [`sbnc`], [`run`] | the `sbnc` binary of this build, and one call of it |
+//! | [`example`] | an example of the runtime |
 //! | [`folder`], [`Place`] | a temporary folder, and one to run commands in |
 //! | [`golden_text`] | a recorded text |
 //! | [`golden`] | a golden model, where the machine has them |
@@ -33,28 +34,32 @@ pub use recipe::Recipe;
 pub use synthetic::synthetic;
 pub use tensors::{Tensors, f32s};
 
-/// The `sbnc` binary, built once in each test process with the profile and into the folder of the running test.
+/// The `sbnc` binary, built once in each test process.
 pub fn sbnc() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let profile = profile_folder();
-        let name = profile.file_name().and_then(OsStr::to_str).expect("a profile's folder has a name");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        // Tests of the profile `test` lie in the folder `debug`; building with another one would build every crate again.
-        let arguments = ["build", "--quiet", "--bin", "sbnc", "--profile", if name == "debug" { "test" } else { name }];
-        let target = profile.parent().expect("a profile's folder lies in the build folder");
-        let status = Command::new(cargo)
-            .args(arguments)
-            .arg("--target-dir")
-            .arg(target)
-            .current_dir(workspace())
-            .status()
-            .expect("cargo runs");
-        assert!(status.success(), "the sbnc binary must build: cargo {}", arguments.join(" "));
-        let binary = profile.join(format!("sbnc{}", std::env::consts::EXE_SUFFIX));
-        assert!(binary.is_file(), "{}: the build left no binary", binary.display());
-        binary
-    })
+    BINARY.get_or_init(|| built(&["--bin", "sbnc"], "sbnc"))
+}
+
+/// An example of the runtime, as applications would copy it.
+pub fn example(name: &str) -> PathBuf {
+    built(&["--example", name], &format!("examples/{name}"))
+}
+
+/// A program, built with the profile and into the folder of the running test.
+fn built(what: &[&str], program: &str) -> PathBuf {
+    let profile = profile_folder();
+    let name = profile.file_name().and_then(OsStr::to_str).expect("a profile's folder has a name");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    // Tests of the profile `test` lie in the folder `debug`; building with another one would build every crate again.
+    let profile_name = if name == "debug" { "test" } else { name };
+    let target = profile.parent().expect("a profile's folder lies in the build folder");
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "--profile", profile_name]).args(what).arg("--target-dir").arg(target);
+    let status = command.current_dir(workspace()).status().expect("cargo runs");
+    assert!(status.success(), "{program} must build: {command:?}");
+    let path = profile.join(format!("{program}{}", std::env::consts::EXE_SUFFIX));
+    assert!(path.is_file(), "{}: the build left no program", path.display());
+    path
 }
 
 /// What one call of `sbnc` gave.

@@ -45,7 +45,8 @@ fn library() -> &'static Path {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let name = profile.file_name().unwrap().to_str().unwrap();
         let mut command = Command::new(cargo);
-        command.args(["rustc", "--quiet", "-p", "sbnc-runtime", "--lib", "--features", "capi"]);
+        // The writer, because tests have built the format with it: only the runtime itself is built again.
+        command.args(["rustc", "--quiet", "-p", "sbnc-runtime", "--lib", "--features", "capi,sbnc-format/writer"]);
         command.args(["--crate-type", "cdylib", "--profile", if name == "debug" { "dev" } else { name }]);
         // To `cargo rustc` the profile `test` means something else; with this one, `dev` takes over the crates that tests have built.
         command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "2");

@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod file;
 pub mod matrix;
+pub mod model;
 pub mod mutate;
 #[path = "../../../format/tests/support/mod.rs"]
 pub mod support;

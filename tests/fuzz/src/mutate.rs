@@ -63,8 +63,13 @@ fn seeds() -> &'static [Vec<u8>] {
 
 /// A file made from a valid one by the instructions in `input`.
 pub fn mutated(input: &[u8]) -> Result<Vec<u8>> {
+    mutated_from(seeds(), input)
+}
+
+/// A file made from one of some valid ones by the instructions in `input`.
+pub fn mutated_from(files: &[Vec<u8>], input: &[u8]) -> Result<Vec<u8>> {
     let mut u = Unstructured::new(input);
-    let mut parts = Parts::split(u.choose(seeds())?);
+    let mut parts = Parts::split(u.choose(files)?);
     let mut late = Vec::new();
     for _ in 0..u.int_in_range(1..=8)? {
         match u.int_in_range(0..=11)? {

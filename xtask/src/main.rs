@@ -3,6 +3,7 @@
 //! Every task is a row of [`TASKS`]; CI calls nothing else, so what passes here passes there. Slow suites have tasks of their own.
 
 mod gpu;
+mod memory;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -27,12 +28,36 @@ const TASKS: &[Task] = &[
     Task { name: "unsafe", what: "unsafe code only where ARCHITECTURE.md says", ci: true, run: unsafe_code },
     Task { name: "faults", what: "200 kills of the writer at random points", ci: false, run: faults },
     Task { name: "flips", what: "a million random payload flips", ci: false, run: flips },
-    Task { name: "memory", what: "peak memory of compiling large tensors", ci: false, run: memory },
+    Task { name: "memory", what: "peak memory of compiling large tensors", ci: false, run: peak_memory },
     Task {
         name: "fuzz",
         what: "every fuzz target for ten minutes (needs cargo-fuzz and nightly)",
         ci: false,
         run: fuzz,
+    },
+    Task {
+        name: "asan",
+        what: "tests of format, kernels and runtime with AddressSanitizer (needs nightly)",
+        ci: false,
+        run: memory::asan,
+    },
+    Task {
+        name: "valgrind",
+        what: "a sample of the kernels' and the runtime's tests under valgrind",
+        ci: false,
+        run: memory::valgrind,
+    },
+    Task {
+        name: "miri",
+        what: "the format's tests and those of the plain kernels under Miri (needs nightly and its miri)",
+        ci: false,
+        run: memory::miri,
+    },
+    Task {
+        name: "callgrind",
+        what: "count the instructions of the hot kernels (needs valgrind)",
+        ci: false,
+        run: memory::callgrind,
     },
     Task { name: "kernels", what: "compile the CUDA sources into the embedded images", ci: false, run: gpu::kernels },
     Task {
@@ -66,7 +91,7 @@ fn main() -> ExitCode {
 fn usage() -> ExitCode {
     eprintln!("cargo xtask ci | TASK…\n");
     for task in TASKS {
-        eprintln!("  {:8} {}{}", task.name, task.what, if task.ci { "" } else { " (not in ci)" });
+        eprintln!("  {:9} {}{}", task.name, task.what, if task.ci { "" } else { " (not in ci)" });
     }
     ExitCode::from(2)
 }
@@ -134,7 +159,7 @@ fn flips() -> Result {
     run(command.args(arguments).env("SBNC_FLIPS", "1000000"))
 }
 
-fn memory() -> Result {
+fn peak_memory() -> Result {
     cargo(&["test", "--release", "-p", "sbnc-tests", "--", "--ignored", "memory"])
 }
 

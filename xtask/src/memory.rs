@@ -1,0 +1,119 @@
+//! Tests under tools that watch memory, and instructions under one that counts them. Each finds what the others cannot: AddressSanitizer runs everything with every
+//! instruction set, valgrind also sees memory that was never written (but knows no AVX-512), Miri knows the rules of the language itself (but no vector code).
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::{Result, installed, root, run};
+
+/// The target whose crates are instrumented; build scripts and macros are not.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Tests with AddressSanitizer.
+pub(crate) fn asan() -> Result {
+    nightly()?;
+    // Each its own call: features of one package must not reach another.
+    for package in [
+        &["-p", "sbnc-format", "--features", "writer", "--lib", "--tests"][..],
+        &["-p", "sbnc-kernels", "--lib", "--tests"],
+        &["-p", "sbnc-runtime", "--features", "capi", "--lib"],
+        &["-p", "sbnc-tests", "--test", "execution"],
+    ] {
+        let mut command = Command::new("cargo");
+        command.args(["+nightly", "test", "--target", TARGET, "--target-dir", "target/asan"]).args(package);
+        run(command.env("RUSTFLAGS", "-Zsanitizer=address").env("ASAN_OPTIONS", "detect_stack_use_after_return=1"))?;
+    }
+    Ok(())
+}
+
+/// Tests that valgrind runs in minutes: those of the kernels, the pool, the map and the C interface that touch memory by hand.
+const UNDER_VALGRIND: [(&[&str], &[&str]); 3] = [
+    (&["-p", "sbnc-kernels", "--lib"], &["cpu::"]),
+    (&["-p", "sbnc-kernels", "--test", "ops"], &["norms", "gates", "halves", "rotat", "sums"]),
+    (&["-p", "sbnc-runtime", "--features", "capi", "--lib"], &["capi", "map", "storage", "sampling", "rope"]),
+];
+
+/// A sample of the tests under valgrind, which knows no AVX-512.
+pub(crate) fn valgrind() -> Result {
+    if !installed("valgrind") {
+        return Err("valgrind is not installed: apt install valgrind".to_owned());
+    }
+    for (package, filters) in UNDER_VALGRIND {
+        let mut command = Command::new(env!("CARGO"));
+        command.arg("test").args(package).arg("--").args(filters).arg("--test-threads=1");
+        command.env("SBNC_CPU", "avx2");
+        // What tests leak at their end, such as the threads of a pool, is no error.
+        let runner = "valgrind --quiet --error-exitcode=1 --leak-check=no";
+        run(command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner))?;
+    }
+    Ok(())
+}
+
+/// The format's tests and those of the portable kernels under Miri.
+pub(crate) fn miri() -> Result {
+    nightly()?;
+    if !succeeds(Command::new("cargo").args(["+nightly", "miri", "--version"])) {
+        return Err("the nightly toolchain has no Miri: rustup +nightly component add miri rust-src".to_owned());
+    }
+    for tests in [
+        &["-p", "sbnc-format", "--features", "writer", "--lib"][..],
+        &["-p", "sbnc-kernels", "--no-default-features", "--lib", "--", "pool", "activations", "portable", "plain"],
+    ] {
+        let mut command = Command::new("cargo");
+        command.args(["+nightly", "miri", "test", "--target-dir", "target/miri"]).args(tests);
+        // Tests read files and the clock.
+        run(command.env("MIRIFLAGS", "-Zmiri-disable-isolation").env("SBNC_CPU", "portable"))?;
+    }
+    Ok(())
+}
+
+/// Prints how many instructions the hot kernels take, as the table of docs/performance.md.
+pub(crate) fn callgrind() -> Result {
+    if !installed("valgrind") {
+        return Err("valgrind is not installed: apt install valgrind".to_owned());
+    }
+    run(Command::new(env!("CARGO")).args(["build", "--release", "-p", "sbnc-kernels", "--example", "instructions"]))?;
+    let program = root().join("target/release/examples/instructions");
+    let calls = text_of(&mut Command::new(&program))?.0;
+    println!("| instructions a weight | portable | AVX2 |\n|---|---|---|");
+    for call in calls.lines() {
+        let counts: Vec<String> = ["portable", "avx2"]
+            .iter()
+            .map(|platform| count(&program, platform, call).map(|count| format!("{count:.3}")))
+            .collect::<Result<_>>()?;
+        println!("| {call} | {} |", counts.join(" | "));
+    }
+    Ok(())
+}
+
+/// Instructions of one call, for each of the units that it says it has.
+fn count(program: &Path, platform: &str, call: &str) -> Result<f64> {
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*instructions*counted*"]);
+    let (out, told) = text_of(command.arg(program).args([platform, call]))?;
+    let units = out.trim().parse::<f64>().map_err(|_| format!("{call}: expected a number, found {out:?}"))?;
+    let collected = told.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse::<f64>().ok());
+    match collected.filter(|&count| count > 0.0) {
+        Some(collected) => Ok(collected / units),
+        None => Err(format!("{call}: valgrind collected nothing\n{told}")),
+    }
+}
+
+/// Standard output and error of a command that must succeed.
+fn text_of(command: &mut Command) -> Result<(String, String)> {
+    let output = command.current_dir(root()).output().map_err(|e| format!("{command:?}: {e}"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, told) = (text(&output.stdout), text(&output.stderr));
+    if output.status.success() { Ok((out, told)) } else { Err(format!("{command:?}: {}\n{told}", output.status)) }
+}
+
+fn nightly() -> Result {
+    if succeeds(Command::new("cargo").args(["+nightly", "--version"])) {
+        return Ok(());
+    }
+    Err("there is no nightly toolchain: rustup toolchain install nightly".to_owned())
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}

@@ -153,7 +153,7 @@ pub struct Rope {
 pub enum RopeValue {
     /// An integer.
     Integer(i64),
-    /// A string, or a real number in decimal form.
+    /// A string, a real number in decimal form, or several with commas between.
     Text(String),
 }
 

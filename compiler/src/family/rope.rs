@@ -9,8 +9,13 @@ use serde_json::Value;
 use super::error::{FamilyError, Result, clip};
 use super::json::{Object, show};
 
-/// Scalings whose parameters are single numbers. Others, such as `longrope`, carry lists.
-const SCALINGS: [&str; 4] = ["linear", "dynamic", "llama3", "yarn"];
+/// Scalings by their names.
+const SCALINGS: [&str; 5] = ["linear", "dynamic", "llama3", "yarn", "longrope"];
+/// Scalings that know the context before scaling, which some configurations state beside the scaling instead of in it.
+const OF_A_CONTEXT: [&str; 3] = ["llama3", "yarn", "longrope"];
+const ORIGINAL: &str = "original_max_position_embeddings";
+/// Numbers of a list: pairs of a head.
+const MAX_LIST: usize = 1 << 15;
 /// Largest base of the frequencies.
 const MAX_THETA: f64 = 1e12;
 
@@ -39,7 +44,14 @@ pub(super) fn read(config: &Object, default_theta: f64) -> Result<Rope> {
         return Err(FamilyError::invalid(config.subject("rope_scaling"), expected, words(old))
             .remedy("make rope_scaling and rope_parameters agree"));
     }
-    let scaling = new.or(old).flatten();
+    let mut scaling = new.or(old).flatten();
+    if let Some(scaling) = &mut scaling
+        && let Some(original) = config.count(ORIGINAL, 1..=1 << 24)?
+        && matches!(scaling.get("rope_type"), Some(RopeValue::Text(kind)) if OF_A_CONTEXT.contains(&kind.as_str()))
+    {
+        // The one beside the scaling counts, as in the models' own code.
+        scaling.insert(ORIGINAL.to_owned(), RopeValue::Integer(original as i64));
+    }
     Ok(Rope { scaling, style: RopeStyle::Half, theta: Real::new(theta.unwrap_or(default_theta)) })
 }
 
@@ -90,8 +102,12 @@ fn parameter(object: &Object, key: &str, value: &Value) -> Result<RopeValue> {
         }
         Value::Bool(flag) => Ok(RopeValue::Text(flag.to_string())),
         Value::String(text) if text.len() <= 64 => Ok(RopeValue::Text(text.clone())),
+        Value::Array(items) if (1..=MAX_LIST).contains(&items.len()) && items.iter().all(Value::is_number) => {
+            let numbers: Vec<String> = items.iter().filter_map(Value::as_f64).map(|real| format!("{real:?}")).collect();
+            Ok(RopeValue::Text(numbers.join(",")))
+        }
         other => {
-            let expected = "a number, a string or a boolean";
+            let expected = "a number, a string, a boolean or a list of numbers";
             Err(FamilyError::unsupported(object.subject(key), expected, show(other)))
         }
     }

@@ -230,6 +230,19 @@ fn rope_scaling_in_either_spelling() {
 }
 
 #[test]
+fn lists_of_a_scaling_become_strings_and_the_context_before_it_may_stand_outside() {
+    let scaling = json!({"type": "longrope", "short_factor": [1, 1.05], "long_factor": [1e1, 48.5]});
+    let model = online_llama().set("rope_scaling", scaling).set("original_max_position_embeddings", json!(4096));
+    let scaling = planned(&model).model.unwrap().rope.scaling.unwrap();
+    assert_eq!(scaling["short_factor"], RopeValue::Text("1.0,1.05".into()));
+    assert_eq!(scaling["long_factor"], RopeValue::Text("10.0,48.5".into()));
+    assert_eq!(scaling["original_max_position_embeddings"], RopeValue::Integer(4096));
+    let linear = online_llama().set("rope_scaling", json!({"type": "linear", "factor": 2}));
+    let linear = planned(&linear.set("original_max_position_embeddings", json!(4096))).model.unwrap();
+    assert_eq!(linear.rope.scaling.unwrap().len(), 2, "a scaling that does not know it is left as it is");
+}
+
+#[test]
 fn tied_heads_under_either_name_or_both() {
     let tied = online_llama().set("tie_word_embeddings", json!(true));
     let plan = planned(&tied);

@@ -8,7 +8,8 @@ use crate::model::Model;
 /// How large a session is. Everything is allocated when it is opened.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
-    /// The most tokens of a sequence, prompt and answer together. Zero stands for the model's context, at most 4096.
+    /// The most tokens of a sequence, prompt and answer together. Zero stands for the model's context, at most 4096. (Of models whose position embedding depends on the
+    /// length, by `dynamic` or `longrope` scaling, it is the context before scaling: a session for longer texts treats short ones otherwise.)
     pub context: usize,
     /// Sequences that are kept at a time.
     pub sequences: usize,
@@ -75,7 +76,7 @@ impl SessionOptions {
     /// The size of a session of this model, and how it stores keys and values.
     pub(super) fn size(&self, model: &Model) -> Result<(Size, CacheType)> {
         let most = model.config().context;
-        let context = if self.context == 0 { most.min(CONTEXT) } else { self.context };
+        let context = if self.context == 0 { model.config().short.min(CONTEXT) } else { self.context };
         within("context", context, most, "tokens, the model's context")?;
         within("sequences", self.sequences, MOST_SEQUENCES, "sequences")?;
         let chunk = if self.chunk == 0 { model.suitable_chunk() } else { self.chunk };

@@ -49,7 +49,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "miri",
-        what: "the format's tests and those of the plain kernels under Miri (needs nightly and its miri)",
+        what: "the pool and the C interface under Miri (needs nightly and its miri)",
         ci: false,
         run: memory::miri,
     },

@@ -266,7 +266,11 @@ fn an_interruption_leaves_what_was_generated() {
     assert_eq!(output.status.code(), Some(130), "{output:?}");
     let text = String::from_utf8([&first, output.stdout.as_slice()].concat()).unwrap();
     let generated = text.strip_suffix('\n').unwrap();
-    assert!((1..16_000).contains(&generated.len()) && generated.bytes().all(|byte| byte == b'x'), "{} bytes", text.len());
+    assert!(
+        (1..16_000).contains(&generated.len()) && generated.bytes().all(|byte| byte == b'x'),
+        "{} bytes",
+        text.len()
+    );
     assert!(output.stderr.is_empty(), "{:?}", String::from_utf8_lossy(&output.stderr));
 
     // Waiting for a message there is nothing to finish.

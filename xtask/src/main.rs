@@ -2,6 +2,7 @@
 //!
 //! Every task is a row of [`TASKS`]; CI calls nothing else, so what passes here passes there. Slow suites have tasks of their own.
 
+mod arm;
 mod gpu;
 
 use std::path::{Path, PathBuf};
@@ -40,6 +41,12 @@ const TASKS: &[Task] = &[
         what: "build the runner that tests and times the GPU kernels",
         ci: false,
         run: gpu::tests,
+    },
+    Task {
+        name: "arm",
+        what: "tests on 64-bit Arm, emulated elsewhere (needs the target, a cross compiler and qemu)",
+        ci: false,
+        run: arm::tests,
     },
     Task { name: "bench", what: "speed of compiling and verifying, beside their floors", ci: false, run: bench },
 ];

@@ -1,0 +1,68 @@
+//! Panels from rows with two bits a trit. A byte holds four codes: a look-up repeats it four times, shifts bring each code to the lowest bits.
+//!
+//! ```text
+//! lines (sdot, smlal)   [columns / 4][16 rows][4]: a vector has four columns of four rows
+//! pairs (smmla)         [columns / 8][16 rows][8]: a vector has eight columns of two rows, and fills two lines with seven others
+//! ```
+
+use std::arch::aarch64::*;
+
+use super::{load, store};
+use crate::cpu::gemm::{Line, PANEL};
+
+/// The bytes of rows from byte `first` of each on, in sixteens.
+fn sixteens<'a>(rows: &'a [u8], stride: usize, first: usize, lines: usize) -> [&'a [[u8; 16]]; PANEL] {
+    std::array::from_fn(|row| rows[row * stride + first..][..lines].as_chunks().0)
+}
+
+/// Fills the lines of a panel from 16 rows, `stride` bytes apart, from byte `first` of each on. The number of lines is a multiple of 16.
+#[target_feature(enable = "neon")]
+pub(crate) fn lines(rows: &[u8], stride: usize, first: usize, lines: &mut [Line]) {
+    let rows = sixteens(rows, stride, first, lines.len());
+    let repeats: [uint8x16_t; 4] = std::array::from_fn(|byte| load(&std::array::from_fn(|i| (i / 4 * 4 + byte) as u8)));
+    for (i, lines) in lines.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        for (four, rows) in rows.as_chunks::<4>().0.iter().enumerate() {
+            let words = transposed(rows.map(|row| load(&row[i])));
+            for (j, line) in lines.iter_mut().enumerate() {
+                store(&mut line.0.as_chunks_mut().0[four], codes(words[j / 4], repeats[j % 4]));
+            }
+        }
+    }
+}
+
+/// As [`lines`], for matrix products.
+#[target_feature(enable = "neon")]
+pub(crate) fn pairs(rows: &[u8], stride: usize, first: usize, lines: &mut [Line]) {
+    let rows = sixteens(rows, stride, first, lines.len());
+    let repeats: [uint8x16_t; 4] = std::array::from_fn(|word| load(&std::array::from_fn(|i| (4 * word + i / 4) as u8)));
+    for (i, lines) in lines.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        for (pair, rows) in rows.as_chunks::<2>().0.iter().enumerate() {
+            // Two bytes of one row and two of the other, for every eight columns.
+            let [a, b] = rows.map(|row| vreinterpretq_u16_u8(load(&row[i])));
+            let both = [vreinterpretq_u8_u16(vzip1q_u16(a, b)), vreinterpretq_u8_u16(vzip2q_u16(a, b))];
+            for (eight, lines) in lines.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                store(&mut lines[pair / 4].0.as_chunks_mut().0[pair % 4], codes(both[eight / 4], repeats[eight % 4]));
+            }
+        }
+    }
+}
+
+/// The codes of four bytes, each repeated four times.
+#[inline]
+#[target_feature(enable = "neon")]
+fn codes(bytes: uint8x16_t, repeats: uint8x16_t) -> uint8x16_t {
+    let shifts = vreinterpretq_s8_u32(vdupq_n_u32(u32::from_le_bytes([0, -2, -4, -6].map(i8::cast_unsigned))));
+    vandq_u8(vshlq_u8(vqtbl1q_u8(bytes, repeats), shifts), vdupq_n_u8(3))
+}
+
+/// Words of four rows to rows of words.
+#[inline]
+#[target_feature(enable = "neon")]
+fn transposed(rows: [uint8x16_t; 4]) -> [uint8x16_t; 4] {
+    let [a, b, c, d] = rows.map(|row| vreinterpretq_u32_u8(row));
+    let wide = |v: uint32x4_t| vreinterpretq_u64_u32(v);
+    let (even, odd) = (wide(vtrn1q_u32(a, b)), wide(vtrn2q_u32(a, b)));
+    let (even2, odd2) = (wide(vtrn1q_u32(c, d)), wide(vtrn2q_u32(c, d)));
+    [vtrn1q_u64(even, even2), vtrn1q_u64(odd, odd2), vtrn2q_u64(even, even2), vtrn2q_u64(odd, odd2)]
+        .map(|v| vreinterpretq_u8_u64(v))
+}

@@ -8,10 +8,9 @@
 use std::arch::aarch64::*;
 use std::ops::Range;
 
-use super::fetch;
-use super::gemv::add;
 use super::products::Products;
 use super::unpack::Quads;
+use super::{fetch, load_signed};
 use crate::cpu::Matrix;
 use crate::cpu::gemv::{Line, Lines};
 
@@ -71,9 +70,21 @@ fn of_pair<const DOT: bool, const T: usize>(
         let lines = &lines[i / 2 * 4..];
         for (half, rows) in quads.unpack(&tile.as_chunks().0[g]).into_iter().enumerate() {
             for (sums, bytes) in sums.iter_mut().zip(rows) {
-                add(products, sums, products.planes(bytes), i % 2 * 2 + half, lines, stride);
+                let planes = products.planes(bytes);
+                for (t, sum) in sums.iter_mut().enumerate() {
+                    let lines = &lines[t * stride..][..4];
+                    let mut x = [vdupq_n_s8(0); 4];
+                    for (x, line) in x.iter_mut().zip(lines) {
+                        *x = load_signed(&line.0.as_chunks().0[i % 2 * 2 + half]);
+                    }
+                    *sum = products.add(*sum, &planes, &x);
+                }
             }
         }
     }
-    sums.map(|sums: [[int32x4_t; 3]; T]| sums.map(|sum| products.finish(sum)))
+    let mut out = [[0; T]; 2];
+    for (out, sum) in out.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+        *out = products.finish(*sum);
+    }
+    out
 }

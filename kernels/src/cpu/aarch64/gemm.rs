@@ -84,6 +84,16 @@ fn add_to(sums: &mut [i32; 4], vector: int32x4_t) {
     unsafe { vst1q_s32(sums.as_mut_ptr(), all) }
 }
 
+/// Eight columns of two tokens.
+#[inline]
+#[target_feature(enable = "neon")]
+fn load_pair(a: &[i8; 8], b: &[i8; 8]) -> int8x16_t {
+    // SAFETY: 8 bytes are readable behind the reference; the load needs no alignment.
+    let a = unsafe { vld1_s8(a.as_ptr()) };
+    // SAFETY: as above.
+    vcombine_s8(a, unsafe { vld1_s8(b.as_ptr()) })
+}
+
 /// A quarter of a line.
 #[inline]
 #[target_feature(enable = "neon")]
@@ -99,9 +109,11 @@ impl Products<false> {
                 std::array::from_fn(|t| &slab.row(token + t).as_chunks().0[i * LINES..][..panel.len()]);
             let mut products = [[[vdupq_n_s16(0); 2]; 4]; T];
             for (k, line) in panel.iter().enumerate() {
-                let x: [int8x16_t; T] = std::array::from_fn(|t| {
-                    vreinterpretq_s8_s32(vdupq_n_s32(i32::from_ne_bytes(rows[t][k].map(i8::cast_unsigned))))
-                });
+                let mut x = [vdupq_n_s8(0); T];
+                for (x, row) in x.iter_mut().zip(&rows) {
+                    let four = i32::from_ne_bytes(row[k].map(i8::cast_unsigned));
+                    *x = vreinterpretq_s8_s32(vdupq_n_s32(four));
+                }
                 for four in 0..4 {
                     let weights = weights(line, four);
                     for t in 0..T {
@@ -126,15 +138,33 @@ impl Products<true> {
         let (lines, mut all) = (panel.as_chunks::<4>().0, [[vdupq_n_s32(0); 4]; T]);
         let rows: [&[[i8; 16]]; T] = std::array::from_fn(|t| &slab.row(token + t).as_chunks().0[..lines.len()]);
         for (k, lines) in lines.iter().enumerate() {
-            let x: [int8x16_t; T] = std::array::from_fn(|t| load_signed(&rows[t][k]));
+            let mut x = [vdupq_n_s8(0); T];
+            for (x, row) in x.iter_mut().zip(&rows) {
+                *x = load_signed(&row[k]);
+            }
+            // Weights of one register at a time: sums and activations take all others.
             for four in 0..4 {
-                let sums = all.each_mut().map(|of_token| &mut of_token[four]);
-                let [a, b, c, d] = lines.each_ref().map(|line| weights(line, four));
-                for (sum, &x) in sums.into_iter().zip(&x) {
-                    *sum = self.dot_with::<0>(*sum, a, x);
-                    *sum = self.dot_with::<1>(*sum, b, x);
-                    *sum = self.dot_with::<2>(*sum, c, x);
-                    *sum = self.dot_with::<3>(*sum, d, x);
+                let weights = weights(&lines[0], four);
+                for (all, &x) in all.iter_mut().zip(&x) {
+                    all[four] = self.dot_with::<0>(all[four], weights, x);
+                }
+            }
+            for four in 0..4 {
+                let weights = weights(&lines[1], four);
+                for (all, &x) in all.iter_mut().zip(&x) {
+                    all[four] = self.dot_with::<1>(all[four], weights, x);
+                }
+            }
+            for four in 0..4 {
+                let weights = weights(&lines[2], four);
+                for (all, &x) in all.iter_mut().zip(&x) {
+                    all[four] = self.dot_with::<2>(all[four], weights, x);
+                }
+            }
+            for four in 0..4 {
+                let weights = weights(&lines[3], four);
+                for (all, &x) in all.iter_mut().zip(&x) {
+                    all[four] = self.dot_with::<3>(all[four], weights, x);
                 }
             }
         }
@@ -148,21 +178,18 @@ impl Matrices {
     /// P pairs of tokens; where the last pair is but one token, that one is taken twice.
     #[target_feature(enable = "neon")]
     fn tile<const P: usize>(self, panel: &[Line], slab: &Slab<'_>, token: usize, sums: &mut [SumLine]) {
-        let (lines, mut all) = (panel.as_chunks::<4>().0, [[vdupq_n_s32(0); 8]; P]);
-        let row = |t: usize| &slab.row(token + t.min(sums.len() - 1)).as_chunks::<16>().0[..lines.len()];
-        let rows: [[&[[i8; 16]]; 2]; P] = std::array::from_fn(|p| [row(2 * p), row(2 * p + 1)]);
+        let (lines, mut all) = (panel.as_chunks::<2>().0, [[vdupq_n_s32(0); 8]; P]);
+        let row = |t: usize| &slab.row(token + t.min(sums.len() - 1)).as_chunks::<8>().0[..lines.len()];
+        let rows: [[&[[i8; 8]]; 2]; P] = std::array::from_fn(|p| [row(2 * p), row(2 * p + 1)]);
         for (k, lines) in lines.iter().enumerate() {
-            // Eight columns of two tokens, and the next eight.
-            let x: [[int8x16_t; 2]; P] = std::array::from_fn(|p| {
-                let [a, b] = rows[p].map(|row| vreinterpretq_s64_s8(load_signed(&row[k])));
-                [vreinterpretq_s8_s64(vzip1q_s64(a, b)), vreinterpretq_s8_s64(vzip2q_s64(a, b))]
-            });
-            for (eight, lines) in lines.as_chunks::<2>().0.iter().enumerate() {
-                for pair in 0..8 {
-                    let weights = weights(&lines[pair / 4], pair % 4);
-                    for p in 0..P {
-                        all[p][pair] = self.multiply(all[p][pair], weights, x[p][eight]);
-                    }
+            let mut x = [vdupq_n_s8(0); P];
+            for (x, rows) in x.iter_mut().zip(&rows) {
+                *x = load_pair(&rows[0][k], &rows[1][k]);
+            }
+            for pair in 0..8 {
+                let weights = weights(&lines[pair / 4], pair % 4);
+                for (all, &x) in all.iter_mut().zip(&x) {
+                    all[pair] = self.multiply(all[pair], weights, x);
                 }
             }
         }

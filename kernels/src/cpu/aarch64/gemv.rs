@@ -128,7 +128,8 @@ impl Part<'_> {
     }
 }
 
-/// The sums of R rows, one after another in `rows`, and T tokens, whose lines begin `stride` apart.
+/// The sums of R rows, one after another in `rows`, and T tokens, whose lines begin `stride` apart. One function, so that it is one loop: what has the
+/// features of a processor cannot be made to be inlined.
 #[target_feature(enable = "neon")]
 fn of_some<const DOT: bool, const FORM: u8, const R: usize, const T: usize>(
     products: Products<DOT>,
@@ -139,87 +140,61 @@ fn of_some<const DOT: bool, const FORM: u8, const R: usize, const T: usize>(
     let bytes = rows.len() / R;
     // The rows after these, which are read next, or those after them.
     let ahead = rows.len() * (1 + AHEAD / rows.len().max(1));
-    let tables = Tables { codes: Codes::new(), fives: Fives::new() };
+    let (whole, left) = (bytes / step(FORM), bytes % step(FORM));
+    let mut last = [[0; 64]; R];
+    for (r, last) in last.iter_mut().enumerate() {
+        last[..left].copy_from_slice(&rows[r * bytes + whole * step(FORM)..][..left]);
+    }
+    let (codes, fives) = (Codes::new(), Fives::new());
     let mut sums = [[products.zero(); T]; R];
-    let whole = bytes / step(FORM);
-    for i in 0..whole {
-        let mut parts = [[].as_slice(); R];
-        for (r, part) in parts.iter_mut().enumerate() {
-            *part = &rows[r * bytes + i * step(FORM)..][..step(FORM)];
-            fetch(part.as_ptr().wrapping_add(ahead));
-        }
-        tables.add::<DOT, FORM, R, T>(products, &mut sums, parts, &lines[i * lines_of(FORM)..], stride);
-    }
-    let left = bytes - whole * step(FORM);
-    if left > 0 {
-        let mut last = [[0; 64]; R];
-        for (r, last) in last.iter_mut().enumerate() {
-            last[..left].copy_from_slice(&rows[r * bytes + whole * step(FORM)..][..left]);
-        }
-        let parts = std::array::from_fn(|r| &last[r][..step(FORM)]);
-        tables.add::<DOT, FORM, R, T>(products, &mut sums, parts, &lines[whole * lines_of(FORM)..], stride);
-    }
-    sums.map(|sums| sums.map(|sum| products.finish(sum)))
-}
-
-/// Tables of encodings, of which one is used.
-struct Tables {
-    codes: Codes,
-    fives: Fives,
-}
-
-impl Tables {
-    /// Adds the products of a step of R rows.
-    #[inline]
-    #[target_feature(enable = "neon")]
-    fn add<const DOT: bool, const FORM: u8, const R: usize, const T: usize>(
-        &self,
-        products: Products<DOT>,
-        sums: &mut [[[int32x4_t; 3]; T]; R],
-        parts: [&[u8]; R],
-        lines: &[Line],
-        stride: usize,
-    ) {
-        let mut codes = [[vdupq_n_u8(0); 4]; R];
-        if FORM == NM6B {
-            for (codes, part) in codes.iter_mut().zip(parts) {
-                if let Some(part) = part.first_chunk() {
-                    *codes = self.codes.unpack(part);
+    for i in 0..whole + usize::from(left > 0) {
+        let lines = &lines[i * lines_of(FORM)..];
+        let mut trits = [[vdupq_n_u8(0); 4]; R];
+        for (r, trits) in trits.iter_mut().enumerate() {
+            let mut part = &last[r][..step(FORM)];
+            if i < whole {
+                part = &rows[r * bytes + i * step(FORM)..][..step(FORM)];
+                fetch(part.as_ptr().wrapping_add(ahead));
+            }
+            match part.first_chunk() {
+                Some(part) if FORM == NM6B => *trits = codes.unpack(part),
+                _ => {
+                    for (quarter, trits) in trits.iter_mut().enumerate() {
+                        *trits = load_part(part, quarter);
+                    }
                 }
             }
         }
         for quarter in 0..4 {
             for r in 0..R {
-                let bytes = if FORM == NM6B { codes[r][quarter] } else { load_part(parts[r], quarter) };
+                let mut planes = [vdupq_n_s8(0); 5];
+                let mut four = trits[r][quarter];
                 if FORM == T5 {
-                    let [low, fourth, fifth] = self.fives.unpack(bytes);
-                    let [first, second, third, _] = products.planes(low);
-                    let planes = [first, second, third, vreinterpretq_s8_u8(fourth), vreinterpretq_s8_u8(fifth)];
-                    add(products, &mut sums[r], planes, quarter, lines, stride);
-                } else {
-                    add(products, &mut sums[r], products.planes(bytes), quarter, lines, stride);
+                    let [low, fourth, fifth] = fives.unpack(four);
+                    four = low;
+                    planes[3] = vreinterpretq_s8_u8(fourth);
+                    planes[4] = vreinterpretq_s8_u8(fifth);
+                }
+                let [first, second, third, fourth] = products.planes(four);
+                planes[..3].copy_from_slice(&[first, second, third]);
+                if FORM != T5 {
+                    planes[3] = fourth;
+                }
+                for t in 0..T {
+                    let mut x = [vdupq_n_s8(0); 5];
+                    for (x, line) in x.iter_mut().zip(&lines[t * stride..][..lines_of(FORM)]) {
+                        *x = load_signed(&line.0.as_chunks().0[quarter]);
+                    }
+                    sums[r][t] = products.add(sums[r][t], &planes[..lines_of(FORM)], &x[..lines_of(FORM)]);
                 }
             }
         }
     }
-}
-
-/// Adds the products of P planes of 16 weights with a quarter of P lines of every token.
-#[inline]
-#[target_feature(enable = "neon")]
-pub(super) fn add<const DOT: bool, const P: usize, const T: usize>(
-    products: Products<DOT>,
-    sums: &mut [[int32x4_t; 3]; T],
-    planes: [int8x16_t; P],
-    quarter: usize,
-    lines: &[Line],
-    stride: usize,
-) {
-    for (t, sum) in sums.iter_mut().enumerate() {
-        let lines = &lines[t * stride..][..P];
-        let x = std::array::from_fn(|p| load_signed(&lines[p].0.as_chunks().0[quarter]));
-        *sum = products.add(*sum, &planes, &x);
+    let mut out = [[0; T]; R];
+    for (out, sum) in out.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+        *out = products.finish(*sum);
     }
+    out
 }
 
 /// A quarter of 64 bytes.

@@ -10,6 +10,22 @@ use std::arch::aarch64::*;
 use super::{load, store};
 use crate::cpu::gemm::{Line, PANEL};
 
+/// Byte b of every word, four times.
+static BYTES: [[u8; 16]; 4] = repeats(4, 1);
+/// Each byte of word w, four times.
+static WORDS: [[u8; 16]; 4] = repeats(1, 4);
+
+/// In every fourth of 16 bytes: which of as many bytes is repeated, in steps within a table and between tables.
+const fn repeats(within: usize, between: usize) -> [[u8; 16]; 4] {
+    let mut tables = [[0; 16]; 4];
+    let mut i = 0;
+    while i < 64 {
+        tables[i / 16][i % 16] = (i / 16 * between + i % 16 / 4 * within) as u8;
+        i += 1;
+    }
+    tables
+}
+
 /// The bytes of rows from byte `first` of each on, in sixteens.
 fn sixteens<'a>(rows: &'a [u8], stride: usize, first: usize, lines: usize) -> [&'a [[u8; 16]]; PANEL] {
     std::array::from_fn(|row| rows[row * stride + first..][..lines].as_chunks().0)
@@ -19,10 +35,11 @@ fn sixteens<'a>(rows: &'a [u8], stride: usize, first: usize, lines: usize) -> [&
 #[target_feature(enable = "neon")]
 pub(crate) fn lines(rows: &[u8], stride: usize, first: usize, lines: &mut [Line]) {
     let rows = sixteens(rows, stride, first, lines.len());
-    let repeats: [uint8x16_t; 4] = std::array::from_fn(|byte| load(&std::array::from_fn(|i| (i / 4 * 4 + byte) as u8)));
+    let repeats = [load(&BYTES[0]), load(&BYTES[1]), load(&BYTES[2]), load(&BYTES[3])];
     for (i, lines) in lines.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         for (four, rows) in rows.as_chunks::<4>().0.iter().enumerate() {
-            let words = transposed(rows.map(|row| load(&row[i])));
+            let [a, b, c, d] = rows;
+            let words = transposed(load(&a[i]), load(&b[i]), load(&c[i]), load(&d[i]));
             for (j, line) in lines.iter_mut().enumerate() {
                 store(&mut line.0.as_chunks_mut().0[four], codes(words[j / 4], repeats[j % 4]));
             }
@@ -34,11 +51,11 @@ pub(crate) fn lines(rows: &[u8], stride: usize, first: usize, lines: &mut [Line]
 #[target_feature(enable = "neon")]
 pub(crate) fn pairs(rows: &[u8], stride: usize, first: usize, lines: &mut [Line]) {
     let rows = sixteens(rows, stride, first, lines.len());
-    let repeats: [uint8x16_t; 4] = std::array::from_fn(|word| load(&std::array::from_fn(|i| (4 * word + i / 4) as u8)));
+    let repeats = [load(&WORDS[0]), load(&WORDS[1]), load(&WORDS[2]), load(&WORDS[3])];
     for (i, lines) in lines.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         for (pair, rows) in rows.as_chunks::<2>().0.iter().enumerate() {
             // Two bytes of one row and two of the other, for every eight columns.
-            let [a, b] = rows.map(|row| vreinterpretq_u16_u8(load(&row[i])));
+            let (a, b) = (vreinterpretq_u16_u8(load(&rows[0][i])), vreinterpretq_u16_u8(load(&rows[1][i])));
             let both = [vreinterpretq_u8_u16(vzip1q_u16(a, b)), vreinterpretq_u8_u16(vzip2q_u16(a, b))];
             for (eight, lines) in lines.as_chunks_mut::<2>().0.iter_mut().enumerate() {
                 store(&mut lines[pair / 4].0.as_chunks_mut().0[pair % 4], codes(both[eight / 4], repeats[eight % 4]));
@@ -58,11 +75,15 @@ fn codes(bytes: uint8x16_t, repeats: uint8x16_t) -> uint8x16_t {
 /// Words of four rows to rows of words.
 #[inline]
 #[target_feature(enable = "neon")]
-fn transposed(rows: [uint8x16_t; 4]) -> [uint8x16_t; 4] {
-    let [a, b, c, d] = rows.map(|row| vreinterpretq_u32_u8(row));
-    let wide = |v: uint32x4_t| vreinterpretq_u64_u32(v);
-    let (even, odd) = (wide(vtrn1q_u32(a, b)), wide(vtrn2q_u32(a, b)));
-    let (even2, odd2) = (wide(vtrn1q_u32(c, d)), wide(vtrn2q_u32(c, d)));
-    [vtrn1q_u64(even, even2), vtrn1q_u64(odd, odd2), vtrn2q_u64(even, even2), vtrn2q_u64(odd, odd2)]
-        .map(|v| vreinterpretq_u8_u64(v))
+fn transposed(a: uint8x16_t, b: uint8x16_t, c: uint8x16_t, d: uint8x16_t) -> [uint8x16_t; 4] {
+    let (a, b, c, d) =
+        (vreinterpretq_u32_u8(a), vreinterpretq_u32_u8(b), vreinterpretq_u32_u8(c), vreinterpretq_u32_u8(d));
+    let (even, odd) = (vreinterpretq_u64_u32(vtrn1q_u32(a, b)), vreinterpretq_u64_u32(vtrn2q_u32(a, b)));
+    let (even2, odd2) = (vreinterpretq_u64_u32(vtrn1q_u32(c, d)), vreinterpretq_u64_u32(vtrn2q_u32(c, d)));
+    [
+        vreinterpretq_u8_u64(vtrn1q_u64(even, even2)),
+        vreinterpretq_u8_u64(vtrn1q_u64(odd, odd2)),
+        vreinterpretq_u8_u64(vtrn2q_u64(even, even2)),
+        vreinterpretq_u8_u64(vtrn2q_u64(odd, odd2)),
+    ]
 }

@@ -110,13 +110,19 @@ impl<const DOT: bool> Products<DOT> {
         } else {
             (vandq_u8(vshrq_n_u8::<2>(bytes), three), vandq_u8(vshrq_n_u8::<4>(bytes), three))
         };
-        [vandq_u8(bytes, three), second, third, vshrq_n_u8::<6>(bytes)].map(|plane| vreinterpretq_s8_u8(plane))
+        // Written out here and elsewhere: closures with the features of a processor are not inlined into `map`.
+        [
+            vreinterpretq_s8_u8(vandq_u8(bytes, three)),
+            vreinterpretq_s8_u8(second),
+            vreinterpretq_s8_u8(third),
+            vreinterpretq_s8_u8(vshrq_n_u8::<6>(bytes)),
+        ]
     }
 
-    /// Adds the products of P planes; of a fifth plane the weights are as they are.
+    /// Adds the products of some planes; of a fifth plane the weights are as they are.
     #[inline]
     #[target_feature(enable = "neon")]
-    pub(super) fn add<const P: usize>(self, mut sum: Sum, planes: &[int8x16_t; P], x: &[int8x16_t; P]) -> Sum {
+    pub(super) fn add(self, mut sum: Sum, planes: &[int8x16_t], x: &[int8x16_t]) -> Sum {
         if DOT {
             for (i, (&plane, &x)) in planes.iter().zip(x).enumerate() {
                 let class = if i == 1 || i == 2 { i } else { 0 };

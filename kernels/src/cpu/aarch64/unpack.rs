@@ -27,8 +27,12 @@ impl Codes {
         let six = vdupq_n_u8(0x3F);
         let second = vsliq_n_u8::<2>(vshrq_n_u8::<6>(a), b);
         let third = vsliq_n_u8::<4>(vshrq_n_u8::<4>(b), c);
-        let codes = [vandq_u8(a, six), vandq_u8(second, six), vandq_u8(third, six), vshrq_n_u8::<2>(c)];
-        codes.map(|codes| vqtbl3q_u8(self.0, codes))
+        [
+            vqtbl3q_u8(self.0, vandq_u8(a, six)),
+            vqtbl3q_u8(self.0, vandq_u8(second, six)),
+            vqtbl3q_u8(self.0, vandq_u8(third, six)),
+            vqtbl3q_u8(self.0, vshrq_n_u8::<2>(c)),
+        ]
     }
 }
 
@@ -44,11 +48,8 @@ impl Fives {
     #[inline]
     #[target_feature(enable = "neon")]
     pub(super) fn new() -> Self {
-        Self {
-            low: uint8x16x2_t(load(&LOW[0]), load(&LOW[1])),
-            fourth: load(&std::array::from_fn(|high| (high % 3) as u8)),
-            fifth: load(&std::array::from_fn(|high| (high / 3) as u8)),
-        }
+        let low = uint8x16x2_t(load(&FIVES.0[0]), load(&FIVES.0[1]));
+        Self { low, fourth: load(&FIVES.1), fifth: load(&FIVES.2) }
     }
 
     /// The first three digits of every byte in their places, the fourth, and the fifth.
@@ -64,12 +65,19 @@ impl Fives {
     }
 }
 
-static LOW: [[u8; 16]; 2] = {
-    let mut tables = [[0; 16]; 2];
-    let mut low = 0;
-    while low < 27 {
-        tables[low / 16][low % 16] = ((low % 3) | ((low / 3 % 3) << 2) | ((low / 9) << 4)) as u8;
-        low += 1;
+/// The first three digits of numbers below 27, in their places; of numbers below 9 the first digit; and the second.
+static FIVES: ([[u8; 16]; 2], [u8; 16], [u8; 16]) = {
+    let mut tables = ([[0; 16]; 2], [0; 16], [0; 16]);
+    let mut i = 0;
+    while i < 27 {
+        tables.0[i / 16][i % 16] = ((i % 3) | ((i / 3 % 3) << 2) | ((i / 9) << 4)) as u8;
+        i += 1;
+    }
+    i = 0;
+    while i < 9 {
+        tables.1[i] = (i % 3) as u8;
+        tables.2[i] = (i / 3) as u8;
+        i += 1;
     }
     tables
 };
@@ -94,22 +102,14 @@ impl Quads {
     #[inline]
     #[target_feature(enable = "neon")]
     pub(super) fn new(flip: u8) -> Self {
-        // Of the 64 bytes of a quad, every fourth word is taken together.
-        let place = |at: u8| at / 16 * 4 + at % 4;
-        let zeros = 0x55 ^ flip;
-        let indices = |row: usize| load(&std::array::from_fn(|q| place(tables::PLACES[row][q].1)));
-        let code = |row: usize| {
-            load(&std::array::from_fn(|code| zeros ^ [0, 0xFF, 0x55][usize::from(tables::PAIRS[row][code])]))
-        };
+        let flip = vdupq_n_u8(flip);
+        let code = |row: usize| veorq_u8(load(&QUADS.codes[row]), flip);
         Self {
-            pairs: load(&std::array::from_fn(|q| place(tables::PLACES[0][q].0))),
-            indices: [indices(0), indices(1)],
+            pairs: load(&QUADS.pairs),
+            indices: [load(&QUADS.indices[0]), load(&QUADS.indices[1])],
             codes: [code(0), code(1)],
-            places: [
-                load(&std::array::from_fn(|nibble| 3 << (2 * (nibble % 4)))),
-                load(&std::array::from_fn(|nibble| 3 << (2 * (nibble / 4)))),
-            ],
-            zeros: vdupq_n_u8(zeros),
+            places: [load(&QUADS.places[0]), load(&QUADS.places[1])],
+            zeros: veorq_u8(vdupq_n_u8(ZEROS), flip),
         }
     }
 
@@ -143,6 +143,39 @@ impl Quads {
         rows
     }
 }
+
+/// Four zeros.
+const ZEROS: u8 = 0x55;
+
+/// The tables of [`Quads`].
+struct Bytes {
+    pairs: [u8; 16],
+    indices: [[u8; 16]; 2],
+    codes: [[u8; 16]; 2],
+    places: [[u8; 16]; 2],
+}
+
+static QUADS: Bytes = {
+    // Of the 64 bytes of a quad, every fourth word is taken together.
+    const fn place(at: u8) -> u8 {
+        at / 16 * 4 + at % 4
+    }
+    let mut bytes = Bytes { pairs: [0; 16], indices: [[0; 16]; 2], codes: [[0; 16]; 2], places: [[0; 16]; 2] };
+    let mut i = 0;
+    while i < 16 {
+        bytes.pairs[i] = place(tables::PLACES[0][i].0);
+        let mut row = 0;
+        while row < 2 {
+            bytes.indices[row][i] = place(tables::PLACES[row][i].1);
+            bytes.codes[row][i] = ZEROS ^ [0, 0xFF, 0x55][tables::PAIRS[row][i] as usize];
+            row += 1;
+        }
+        bytes.places[0][i] = 3 << (2 * (i % 4));
+        bytes.places[1][i] = 3 << (2 * (i / 4));
+        i += 1;
+    }
+    bytes
+};
 
 #[cfg(test)]
 mod tests {

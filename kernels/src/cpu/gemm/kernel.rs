@@ -6,6 +6,7 @@ mod aarch64;
 use std::ops::Range;
 
 use super::finish::Rows;
+#[cfg(target_arch = "x86_64")]
 use crate::cpu::activations::BLOCK;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::x86_64::{amx, avx2, avx512};

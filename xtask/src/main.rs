@@ -48,6 +48,7 @@ const TASKS: &[Task] = &[
         ci: false,
         run: arm::tests,
     },
+    Task { name: "arm-ci", what: "the same, or what is missing for it", ci: true, run: arm::tests_if_possible },
     Task { name: "bench", what: "speed of compiling and verifying, beside their floors", ci: false, run: bench },
 ];
 

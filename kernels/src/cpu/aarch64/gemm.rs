@@ -116,10 +116,10 @@ impl Products<false> {
                 }
                 for four in 0..4 {
                     let weights = weights(line, four);
-                    for t in 0..T {
-                        let [low, high] = products[t][four];
-                        let low = vmlal_s8(low, vget_low_s8(weights), vget_low_s8(x[t]));
-                        products[t][four] = [low, vmlal_high_s8(high, weights, x[t])];
+                    for (products, &x) in products.iter_mut().zip(&x) {
+                        let [low, high] = products[four];
+                        let low = vmlal_s8(low, vget_low_s8(weights), vget_low_s8(x));
+                        products[four] = [low, vmlal_high_s8(high, weights, x)];
                     }
                 }
             }

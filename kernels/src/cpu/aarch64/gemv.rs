@@ -149,43 +149,42 @@ fn of_some<const DOT: bool, const FORM: u8, const R: usize, const T: usize>(
     let mut sums = [[products.zero(); T]; R];
     for i in 0..whole + usize::from(left > 0) {
         let lines = &lines[i * lines_of(FORM)..];
-        let mut trits = [[vdupq_n_u8(0); 4]; R];
-        for (r, trits) in trits.iter_mut().enumerate() {
+        // Of every quarter those of R rows.
+        let mut trits = [[vdupq_n_u8(0); R]; 4];
+        for r in 0..R {
             let mut part = &last[r][..step(FORM)];
             if i < whole {
                 part = &rows[r * bytes + i * step(FORM)..][..step(FORM)];
                 fetch(part.as_ptr().wrapping_add(ahead));
             }
             match part.first_chunk() {
-                Some(part) if FORM == NM6B => *trits = codes.unpack(part),
+                Some(part) if FORM == NM6B => {
+                    let [a, b, c, d] = codes.unpack(part);
+                    (trits[0][r], trits[1][r], trits[2][r], trits[3][r]) = (a, b, c, d);
+                }
                 _ => {
-                    for (quarter, trits) in trits.iter_mut().enumerate() {
-                        *trits = load_part(part, quarter);
+                    for (trits, part) in trits.iter_mut().zip(part.as_chunks().0) {
+                        trits[r] = load(part);
                     }
                 }
             }
         }
-        for quarter in 0..4 {
-            for r in 0..R {
+        for (quarter, trits) in trits.iter().enumerate() {
+            for (sums, &bytes) in sums.iter_mut().zip(trits) {
                 let mut planes = [vdupq_n_s8(0); 5];
-                let mut four = trits[r][quarter];
                 if FORM == T5 {
-                    let [low, fourth, fifth] = fives.unpack(four);
-                    four = low;
-                    planes[3] = vreinterpretq_s8_u8(fourth);
-                    planes[4] = vreinterpretq_s8_u8(fifth);
+                    let [low, fourth, fifth] = fives.unpack(bytes);
+                    let [first, second, third, _] = products.planes(low);
+                    planes = [first, second, third, vreinterpretq_s8_u8(fourth), vreinterpretq_s8_u8(fifth)];
+                } else {
+                    planes[..4].copy_from_slice(&products.planes(bytes));
                 }
-                let [first, second, third, fourth] = products.planes(four);
-                planes[..3].copy_from_slice(&[first, second, third]);
-                if FORM != T5 {
-                    planes[3] = fourth;
-                }
-                for t in 0..T {
+                for (t, sum) in sums.iter_mut().enumerate() {
                     let mut x = [vdupq_n_s8(0); 5];
                     for (x, line) in x.iter_mut().zip(&lines[t * stride..][..lines_of(FORM)]) {
                         *x = load_signed(&line.0.as_chunks().0[quarter]);
                     }
-                    sums[r][t] = products.add(sums[r][t], &planes[..lines_of(FORM)], &x[..lines_of(FORM)]);
+                    *sum = products.add(*sum, &planes[..lines_of(FORM)], &x[..lines_of(FORM)]);
                 }
             }
         }
@@ -195,13 +194,6 @@ fn of_some<const DOT: bool, const FORM: u8, const R: usize, const T: usize>(
         *out = products.finish(*sum);
     }
     out
-}
-
-/// A quarter of 64 bytes.
-#[inline]
-#[target_feature(enable = "neon")]
-fn load_part(bytes: &[u8], quarter: usize) -> uint8x16_t {
-    load(&bytes.as_chunks().0[quarter])
 }
 
 #[cfg(test)]

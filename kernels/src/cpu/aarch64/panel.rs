@@ -27,7 +27,7 @@ const fn repeats(within: usize, between: usize) -> [[u8; 16]; 4] {
 }
 
 /// The bytes of rows from byte `first` of each on, in sixteens.
-fn sixteens<'a>(rows: &'a [u8], stride: usize, first: usize, lines: usize) -> [&'a [[u8; 16]]; PANEL] {
+fn sixteens(rows: &[u8], stride: usize, first: usize, lines: usize) -> [&[[u8; 16]]; PANEL] {
     std::array::from_fn(|row| rows[row * stride + first..][..lines].as_chunks().0)
 }
 

@@ -85,8 +85,9 @@ impl Simd<N> for Neon {
         }
         fn narrow_i8(v: F, to: &mut [i8; N]) {
             let words = vmovn_high_s32(vmovn_s32(vcvtq_s32_f32(v.0)), vcvtq_s32_f32(v.1));
+            let bytes = vmovn_s16(words);
             // SAFETY: the array has the 8 bytes that are written.
-            unsafe { vst1_s8(to.as_mut_ptr(), vmovn_s16(words)) }
+            unsafe { vst1_s8(to.as_mut_ptr(), bytes) }
         }
         fn add(a: F, b: F) -> F {
             float32x4x2_t(vaddq_f32(a.0, b.0), vaddq_f32(a.1, b.1))
@@ -143,9 +144,9 @@ impl Simd<N> for Neon {
             let [a, b, c, d] = v;
             let ab = vpaddq_f32(vaddq_f32(a.0, a.1), vaddq_f32(b.0, b.1));
             let cd = vpaddq_f32(vaddq_f32(c.0, c.1), vaddq_f32(d.0, d.1));
-            let mut totals = [0.0; 4];
+            let (sums, mut totals) = (vpaddq_f32(ab, cd), [0.0; 4]);
             // SAFETY: the array has the 16 bytes that are written.
-            unsafe { vst1q_f32(totals.as_mut_ptr(), vpaddq_f32(ab, cd)) }
+            unsafe { vst1q_f32(totals.as_mut_ptr(), sums) }
             totals
         }
         fn add_wide(sum: D, v: F) -> D {

@@ -129,11 +129,20 @@ fn chosen(name: &str, value: &str) -> bool {
     argument(name).is_none_or(|values| values.iter().any(|v| v == value))
 }
 
+#[cfg(target_arch = "x86_64")]
 fn ceiling(kernel: Kernel, pool: &Pool) -> f64 {
-    #[cfg(target_arch = "x86_64")]
-    return ceiling::of(kernel, pool);
-    #[cfg(not(target_arch = "x86_64"))]
-    unreachable!("{} is not for this processor", kernel.name());
+    ceiling::of(kernel, pool)
+}
+
+/// That of the platform, whatever the kernel.
+#[cfg(not(target_arch = "x86_64"))]
+fn ceiling(_: Kernel, pool: &Pool) -> f64 {
+    let cpu = sbnc_kernels::cpu::Cpu::new(sbnc_kernels::cpu::Platform::detect(), pool.threads()).unwrap();
+    let rate = |_| {
+        let start = Instant::now();
+        cpu.multiply(200) as f64 / start.elapsed().as_secs_f64()
+    };
+    (0..5).map(rate).fold(0.0, f64::max)
 }
 
 fn main() {

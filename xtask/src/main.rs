@@ -2,6 +2,7 @@
 //!
 //! Every task is a row of [`TASKS`]; CI calls nothing else, so what passes here passes there. Slow suites have tasks of their own.
 
+mod arm;
 mod gpu;
 mod memory;
 
@@ -66,6 +67,13 @@ const TASKS: &[Task] = &[
         ci: false,
         run: gpu::tests,
     },
+    Task {
+        name: "arm",
+        what: "tests on 64-bit Arm, emulated elsewhere (needs the target, a cross compiler and qemu)",
+        ci: false,
+        run: arm::tests,
+    },
+    Task { name: "arm-ci", what: "the same, or what is missing for it", ci: true, run: arm::tests_if_possible },
     Task { name: "bench", what: "speed of compiling and verifying, beside their floors", ci: false, run: bench },
 ];
 

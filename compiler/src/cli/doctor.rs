@@ -208,29 +208,30 @@ fn gpus() -> (Vec<Value>, Option<String>) {
 
 /// Features of the processor that kernels look for.
 fn features() -> Vec<&'static str> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        macro_rules! found {
-            ($($name:tt),*) => { [$(($name, is_x86_feature_detected!($name))),*] };
-        }
-        let all = found!(
-            "avx2",
-            "fma",
-            "f16c",
-            "bmi2",
-            "avxvnni",
-            "avx512f",
-            "avx512bw",
-            "avx512dq",
-            "avx512vl",
-            "avx512vbmi",
-            "avx512vnni",
-            "gfni"
-        );
-        all.into_iter().filter_map(|(name, there)| there.then_some(name)).collect()
+    macro_rules! found {
+        ($ask:ident, $($name:tt),*) => { [$(($name, std::arch::$ask!($name))),*] };
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    Vec::new()
+    #[cfg(target_arch = "x86_64")]
+    let all = found!(
+        is_x86_feature_detected,
+        "avx2",
+        "fma",
+        "f16c",
+        "bmi2",
+        "avxvnni",
+        "avx512f",
+        "avx512bw",
+        "avx512dq",
+        "avx512vl",
+        "avx512vbmi",
+        "avx512vnni",
+        "gfni"
+    );
+    #[cfg(target_arch = "aarch64")]
+    let all = found!(is_aarch64_feature_detected, "neon", "dotprod", "i8mm");
+    #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
+    let all: [(&str, bool); 0] = [];
+    all.into_iter().filter_map(|(name, there)| there.then_some(name)).collect()
 }
 
 fn shown(name: &str, value: &Value) -> String {

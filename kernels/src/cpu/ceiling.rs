@@ -74,8 +74,10 @@ fn add_up(bytes: &[u8]) -> u64 {
     lanes.into_iter().chain(words_of_rest).fold(0, u64::wrapping_add)
 }
 
+#[cfg(target_arch = "aarch64")]
+use super::aarch64::fetch;
 #[cfg(target_arch = "x86_64")]
 use super::x86_64::fetch;
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
 fn fetch(_start: *const u8) {}

@@ -66,7 +66,12 @@ fn few_tokens(platform: Platform) -> Option<(Kernel, Deal)> {
         let of_avx512 = avx512::kernel(platform).zip(avx512::deal(platform));
         of_avx512.or_else(|| avx2::kernel(platform).zip(avx2::deal(platform)))
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    {
+        use super::aarch64::{deal, kernel};
+        kernel(platform).zip(deal(platform))
+    }
+    #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
     {
         let _ = platform;
         None

@@ -10,12 +10,16 @@
 //! Every operation exists for every platform and gives equal integer sums on all of them; [`portable`] is what they are compared with. Nothing here
 //! knows of models: the runtime decides what is computed, and allocates everything before it begins.
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod activations;
 mod ceiling;
 pub mod gemm;
 mod gemv;
 mod linear;
 mod matrix;
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+mod methods;
 pub mod ops;
 mod peak;
 mod platform;

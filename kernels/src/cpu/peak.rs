@@ -32,7 +32,11 @@ impl Cpu {
 /// Operations of a turn.
 fn operations(isa: Isa) -> u64 {
     2 * match isa {
-        Isa::Portable | Isa::Neon => PLAIN as u64,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => super::aarch64::peak::products(),
+        #[cfg(not(target_arch = "aarch64"))]
+        Isa::Neon => PLAIN as u64,
+        Isa::Portable => PLAIN as u64,
         // Registers of 32 products each.
         Isa::Avx2 => 8 * 32,
         // Registers of 64 products each.
@@ -53,6 +57,9 @@ fn turns(isa: Isa) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above; the platform also says that the process may use tiles.
         Isa::Amx => unsafe { super::x86_64::peak::amx(TURNS) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: every processor of this architecture has NEON.
+        Isa::Neon => unsafe { super::aarch64::peak::turns(TURNS) },
         _ => plain(TURNS),
     }
 }

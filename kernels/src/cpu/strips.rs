@@ -1,5 +1,5 @@
 //! Ternary linear layers on processors without kernels of their own: strips of rows are decoded by the format's own code, and multiplied by plain loops
-//! that the compiler makes vectors of (on 64-bit Arm of NEON, which every such processor has). Safe, the same everywhere, and far from the fastest.
+//! that the compiler makes vectors of. Safe, the same everywhere, and far from the fastest.
 
 use std::cell::RefCell;
 

@@ -1,8 +1,12 @@
 //! Which instructions multiply: one `match` for each step of a task.
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+
 use std::ops::Range;
 
 use super::finish::Rows;
+#[cfg(target_arch = "x86_64")]
 use crate::cpu::activations::BLOCK;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::x86_64::{amx, avx2, avx512};
@@ -34,6 +38,7 @@ pub(crate) const TILE: usize = 16;
 pub(crate) struct Slab<'a> {
     pub(crate) x: &'a Activations,
     /// For kernels that want them: for every 16 tokens and every 64 columns 16 lines.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "none does"))]
     pub(crate) tiles: &'a [Line],
     pub(crate) tokens: Range<usize>,
     pub(crate) cols: Range<usize>,
@@ -52,6 +57,7 @@ impl<'a> Slab<'a> {
     }
 
     /// The lines of 16 tokens. The slab begins with a whole tile.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn tile(&self, tile: usize) -> &'a [Line] {
         let all = self.x.cols.div_ceil(BLOCK) * TILE;
         let start = (self.tokens.start / TILE + tile) * all;
@@ -68,9 +74,19 @@ enum Way {
     /// Pairs of products in 16 bits.
     Avx2,
     /// [`Way::Avx2`] with the dot products of AVX-VNNI.
+    #[cfg(target_arch = "x86_64")]
     AvxVnni,
     Avx512,
     Amx,
+    /// Products in 16 bits.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// Dot products of 64-bit Arm.
+    #[cfg(target_arch = "aarch64")]
+    NeonDots,
+    /// Matrix products of 64-bit Arm.
+    #[cfg(target_arch = "aarch64")]
+    NeonMatrices,
 }
 
 impl Kernel {
@@ -82,57 +98,70 @@ impl Kernel {
             Isa::Avx2 => Some(Self(Way::Avx2)),
             Isa::Avx512 => Some(Self(Way::Avx512)),
             Isa::Amx => Some(Self(Way::Amx)),
-            Isa::Portable | Isa::Neon => None,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => Way::of_arm().next_back().map(Self),
+            _ => None,
         }
     }
 
     /// All that this processor has, the slowest first.
     pub fn available() -> impl Iterator<Item = Self> {
-        let plain = Platform::new(Isa::Avx2).ok().map(|_| Self(Way::Avx2));
-        let best = Platform::available().filter_map(Self::of).filter(move |&kernel| Some(kernel) != plain);
-        plain.into_iter().chain(best)
+        #[cfg(target_arch = "aarch64")]
+        return Way::of_arm().map(Self);
+        #[cfg(not(target_arch = "aarch64"))]
+        {
+            let plain = Platform::new(Isa::Avx2).ok().map(|_| Self(Way::Avx2));
+            let best = Platform::available().filter_map(Self::of).filter(move |&kernel| Some(kernel) != plain);
+            plain.into_iter().chain(best)
+        }
     }
 
     /// Its name.
     pub fn name(self) -> &'static str {
         match self.0 {
             Way::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
             Way::AvxVnni => "avx-vnni",
             Way::Avx512 => "avx512",
             Way::Amx => "amx",
+            #[cfg(target_arch = "aarch64")]
+            Way::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Way::NeonDots => "neon-dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Way::NeonMatrices => "neon-i8mm",
         }
     }
 
-    /// Tokens from which on unpacking pays, where there is a kernel for few tokens: measured.
+    /// Tokens from which on unpacking pays, where there is a kernel for few tokens: measured, on 64-bit Arm counted in instructions.
     pub(crate) fn pays_from(self) -> usize {
         match self.0 {
-            Way::Avx2 | Way::AvxVnni | Way::Amx => 9,
             Way::Avx512 => 13,
+            _ => 9,
         }
     }
 
     /// Columns of a block at most.
     pub(super) fn block(self) -> usize {
         match self.0 {
-            Way::Avx2 | Way::AvxVnni => 1024,
             Way::Avx512 => 576,
-            Way::Amx => 1024,
+            _ => 1024,
         }
     }
 
     /// Tasks begin with a multiple of so many tokens.
     pub(super) fn token_step(self) -> usize {
         match self.0 {
-            Way::Avx2 | Way::AvxVnni | Way::Avx512 => 6,
             Way::Amx => 2 * TILE,
+            _ => 6,
         }
     }
 
     /// Panels and tokens that are multiplied for so many: some fill up tiles.
     pub(super) fn filled_up(self, panels: usize, tokens: usize) -> (usize, usize) {
         match self.0 {
-            Way::Avx2 | Way::AvxVnni | Way::Avx512 => (panels, tokens),
             Way::Amx => (panels.next_multiple_of(2), tokens.next_multiple_of(TILE)),
+            _ => (panels, tokens),
         }
     }
 
@@ -144,9 +173,9 @@ impl Kernel {
     /// The least rows of a task, and the most.
     pub(super) fn row_steps(self) -> (usize, usize) {
         match self.0 {
-            Way::Avx2 | Way::AvxVnni => (16, 64),
             Way::Avx512 => (64, 64),
             Way::Amx => (32, 128),
+            _ => (16, 64),
         }
     }
 }
@@ -249,7 +278,7 @@ impl Kernel {
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
 impl Kernel {
     pub(super) fn totals(self, _: &Activations, _: usize, _: &mut [i32]) {
         unreachable!("no kernel is available")

@@ -26,6 +26,7 @@ pub(crate) fn contract(windows: &[u8], each: usize, blocks: usize, out: &mut [u8
 /// What codes stand for, worked out from SPEC §10.
 pub(crate) mod tables {
     /// Codes of five trits, 10 bits, for every byte of `t5`.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) static T5: [u16; 256] = t5();
     /// Codes of four trits for every code of `nm-6b`.
     pub(crate) static NM6B: [u8; 64] = nm6b();
@@ -38,6 +39,7 @@ pub(crate) mod tables {
 
     const ZEROS: u8 = 0x55;
 
+    #[cfg(target_arch = "x86_64")]
     const fn t5() -> [u16; 256] {
         let mut table = [0; 256];
         let mut byte = 0;

@@ -24,6 +24,8 @@ pub(crate) const LINE: usize = 64;
 pub(crate) enum Layout {
     /// Four lines a block: t2, nm-6b and fragments.
     Fours,
+    /// As [`Layout::Fours`], of each line first every fourth value: nm-6b where a load parts the bytes of its codes (64-bit Arm).
+    Parted,
     /// Five lines a block: t5.
     Fives,
     /// The columns that the windows of a pattern read, then as [`Layout::Fours`].
@@ -35,6 +37,7 @@ impl Layout {
     pub(crate) fn of(weight: &Matrix<'_>) -> Self {
         match (weight.packing.encoding, weight.packing.order) {
             (Encoding::T5, _) => Self::Fives,
+            (Encoding::Nm6b, _) if cfg!(target_arch = "aarch64") => Self::Parted,
             (_, Order::Windows) => Self::Windows(weight.packing.pattern),
             _ => Self::Fours,
         }
@@ -63,6 +66,12 @@ impl Layout {
                     let mut groups = [[0; 4]; LINE];
                     groups.as_flattened_mut()[..block.len()].copy_from_slice(block);
                     deal_fours(&groups, out);
+                }
+            }
+            Self::Parted => {
+                Self::Fours.deal(x, out);
+                for line in out.iter_mut() {
+                    line.0 = std::array::from_fn(|i| line.0[4 * (i % 16) + i / 16]);
                 }
             }
             Self::Fives => {
@@ -112,6 +121,22 @@ mod tests {
                 let (block, within) = (column / (planes * LINE), column % (planes * LINE));
                 let value = out[block * planes + within % planes].0[within / planes];
                 assert_eq!(value, x.get(column).copied().unwrap_or(0), "{layout:?}, column {column}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_parted_line_has_every_fourth_value_first() {
+        let x: Vec<i8> = (0..300).map(|i| (i % 127) as i8 + 1).collect();
+        let mut lines = [Layout::Fours, Layout::Parted].map(|layout| {
+            let mut out = vec![Line([-1; LINE]); layout.lines(x.len())];
+            layout.deal(&x, &mut out);
+            out
+        });
+        let [fours, parted] = &mut lines;
+        for (fours, parted) in fours.iter().zip(parted.iter()) {
+            for (i, &value) in fours.0.iter().enumerate() {
+                assert_eq!(parted.0[16 * (i % 4) + i / 4], value, "{i}");
             }
         }
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! Platform::dispatch(kernel) ── Avx512 ──▶ kernel.run::<_, 16>(token)
 //!                            ├─ Avx2 ────▶ kernel.run::<_, 8>(token)
+//!                            ├─ Neon ────▶ kernel.run::<_, 8>(token)
 //!                            └─ Plain ───▶ kernel.run::<_, 8>(token)
 //! ```
 //!
@@ -121,6 +122,10 @@ impl Platform {
             if let Some(token) = Avx2::new(self) {
                 return token.call(kernel);
             }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if let Some(token) = super::aarch64::Neon::new(self) {
+            return token.call(kernel);
         }
         kernel.run(Plain)
     }

@@ -1,4 +1,4 @@
-//! Vectors as plain code: eight lanes that the compiler puts into what registers there are (SSE2, NEON).
+//! Vectors as plain code: eight lanes that the compiler puts into what registers there are.
 
 use half::{bf16, f16};
 

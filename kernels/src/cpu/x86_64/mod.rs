@@ -10,20 +10,7 @@ mod simd_avx512;
 pub(crate) use simd_avx2::Avx2;
 pub(crate) use simd_avx512::Avx512;
 
-/// Safe methods of a token: each body is compiled with the features, and may use their intrinsics as safe functions.
-macro_rules! methods {
-    ($features:literal: $(fn $name:ident($($argument:ident: $type:ty),*) $(-> $output:ty)? $body:block)*) => {$(
-        #[inline(always)]
-        fn $name(self, $($argument: $type),*) $(-> $output)? {
-            #[inline]
-            #[target_feature(enable = $features)]
-            fn with_features($($argument: $type),*) $(-> $output)? $body
-            // SAFETY: `self` exists only where `Platform` found these features.
-            unsafe { with_features($($argument),*) }
-        }
-    )*};
-}
-use methods;
+use super::methods::methods;
 
 /// Positions of the two non-zeros of a group, in the order of the codes of nm-6b (SPEC §10.3).
 const PAIRS: [(usize, usize); 6] = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)];

@@ -121,13 +121,13 @@ fn of_row<const FORM: u8, const T: usize>(row: &[u8], lines: &[Line], stride: us
         // SAFETY: the mask lets a whole step of the row through, or what is left of it in the last one.
         let stored = unsafe { load(start, mask) };
         let at = lines.as_ptr().wrapping_add(i * planes(FORM));
-        if FORM == T5 {
-            let fifth = [fives.last(stored)];
-            // SAFETY: every token has the lines of step i, the fifth among them, as checked above.
-            unsafe { sums.add_ones(&fifth, at.wrapping_add(4), stride) };
-        }
         let fours = match FORM {
-            T5 => fives.first_four(stored),
+            T5 => {
+                let [fours, last] = fives.unpack(stored);
+                // SAFETY: every token has the lines of step i, the fifth among them, as checked above.
+                unsafe { sums.add_last(&[last], at.wrapping_add(4), stride) };
+                fours
+            }
             NM6B => codes.unpack(stored),
             _ => stored,
         };

@@ -31,8 +31,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// Platforms on which some layers of a single token run in plain code, which is written to be read and allocates.
-const PLAIN: [Isa; 2] = [Isa::Portable, Isa::Avx2];
+/// A platform whose layers run in plain code, which is written to be read and allocates.
+const PLAIN: Isa = Isa::Portable;
 
 /// The only test of this program, so that nobody else allocates.
 #[test]
@@ -50,7 +50,7 @@ fn a_warm_session_allocates_nothing() {
         let pattern = pattern.map_or(sbnc_format::Pattern::DENSE, |pattern| pattern.parse().unwrap());
         recipe.packing = Packing { encoding, order, pattern };
         recipe.write(&path);
-        for platform in Platform::available().filter(|p| !PLAIN.contains(&p.isa())) {
+        for platform in Platform::available().filter(|p| p.isa() != PLAIN) {
             let model = Model::options().platform(platform).threads(2).open(&path).unwrap();
             let options = SessionOptions { sequences: 2, chunk: 8, ..SessionOptions::default() };
             let mut session = model.session(&options).unwrap();

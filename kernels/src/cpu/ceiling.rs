@@ -76,7 +76,7 @@ fn add_up(bytes: &[u8], ahead: usize) -> u64 {
 }
 
 #[cfg(target_arch = "x86_64")]
-use super::x86_64::fetch;
+pub(crate) use super::x86_64::fetch;
 
 #[cfg(not(target_arch = "x86_64"))]
-fn fetch(_start: *const u8) {}
+pub(crate) fn fetch(_start: *const u8) {}

@@ -101,6 +101,18 @@ pub(crate) fn linear(
     });
 }
 
+/// Weight bytes of each stream that a thread fetches while it waits: all of them fit the second cache.
+const WISHED: usize = 96 << 10;
+
+/// Has threads that wait fetch what they read first of these layers.
+pub(crate) fn expect(pool: &Pool, layers: &[Linear<'_>]) {
+    let turns = Turns::new(layers, pool.threads());
+    for thread in 1..pool.threads() {
+        let (begins, bytes) = turns.begins(thread);
+        pool.wish(thread, begins, bytes.min(WISHED));
+    }
+}
+
 impl Dealt {
     /// Deals the activations out in every layout that the layers need, one after another.
     fn new(layers: &[Linear<'_>], x: &Activations, deal: Deal, room: &mut Room) -> Self {

@@ -15,9 +15,10 @@ use sbnc_format::Order;
 use super::TASK_BYTES;
 use crate::cpu::linear::Linear;
 use crate::cpu::matrix::Matrix;
+use crate::cpu::pool::PLACES;
 
 /// Streams of a thread.
-const STREAMS: usize = 4;
+const STREAMS: usize = PLACES;
 /// Weight bytes of a turn, about: less than what is fetched ahead in a stream.
 const TURN_BYTES: usize = 2560;
 /// Rows of a turn, unless they are a strip: kernels add up the sums of four rows together.
@@ -28,6 +29,8 @@ pub(super) const MOST_ROWS: usize = 16;
 /// The turns of a call and the tasks that they make.
 pub(super) struct Turns<'a, 'b> {
     layers: &'b [Linear<'a>],
+    /// Rows of a turn, as a power of two: finding the place of a turn takes no division.
+    shift: u32,
     /// Of a thread.
     streams: usize,
     /// Turns of a stream; the last streams may have fewer.
@@ -41,13 +44,14 @@ pub(super) struct Turns<'a, 'b> {
 
 impl<'a, 'b> Turns<'a, 'b> {
     pub(super) fn new(layers: &'b [Linear<'a>], threads: usize) -> Self {
-        let turns: usize = layers.iter().map(|layer| turns_of(&layer.weight)).sum();
+        let shift = layers.iter().map(|layer| rows_of(&layer.weight)).max().unwrap_or(1).ilog2();
+        let turns: usize = layers.iter().map(|layer| turns_of(&layer.weight, shift)).sum();
         let bytes: usize = layers.iter().map(|layer| layer.weight.data.len()).sum();
         // Kernels of strips fetch the next strip while they walk through one, so that strips are best read in order.
         let streams = if layers.iter().any(|layer| layer.weight.packing.order != Order::Rows) { 1 } else { STREAMS };
         let length = turns.div_ceil(threads * streams).max(1);
         let depth = (TASK_BYTES * turns / (streams * bytes).max(1)).clamp(1, length);
-        Self { layers, streams, length, depth, of_thread: length.div_ceil(depth), threads }
+        Self { layers, shift, streams, length, depth, of_thread: length.div_ceil(depth), threads }
     }
 
     /// As many for each thread, one thread after another.
@@ -65,13 +69,32 @@ impl<'a, 'b> Turns<'a, 'b> {
             .filter_map(|turn| self.find(turn))
     }
 
+    /// Where the streams of a thread begin (where there are fewer, the first stands for the others), and how many bytes each has at least.
+    pub(super) fn begins(&self, thread: usize) -> ([*const u8; STREAMS], usize) {
+        let begin = |stream: usize| {
+            let (layer, rows) = self.find((thread * self.streams + stream) * self.length)?;
+            let data = layer.weight.data;
+            let start = data.len() / layer.weight.rows.max(1) * rows.start;
+            Some((data.as_ptr().wrapping_add(start), data.len() - start))
+        };
+        let Some((first, mut bytes)) = begin(0) else { return ([std::ptr::null(); STREAMS], 0) };
+        let mut begins = [first; STREAMS];
+        for (stream, place) in begins.iter_mut().enumerate().take(self.streams) {
+            if let Some((start, left)) = begin(stream) {
+                (*place, bytes) = (start, bytes.min(left));
+            }
+        }
+        (begins, bytes)
+    }
+
     /// The layer and the rows of a turn, unless it is beyond the last.
+    #[inline(always)]
     fn find(&self, mut turn: usize) -> Option<(&'b Linear<'a>, Range<usize>)> {
         for layer in self.layers {
-            let turns = turns_of(&layer.weight);
+            let turns = turns_of(&layer.weight, self.shift);
             if turn < turns {
-                let rows = rows_of(&layer.weight);
-                return Some((layer, turn * rows..layer.weight.rows.min((turn + 1) * rows)));
+                let end = layer.weight.rows.min((turn + 1) << self.shift);
+                return Some((layer, turn << self.shift..end));
             }
             turn -= turns;
         }
@@ -79,17 +102,18 @@ impl<'a, 'b> Turns<'a, 'b> {
     }
 }
 
-fn turns_of(weight: &Matrix<'_>) -> usize {
-    weight.rows.div_ceil(rows_of(weight))
+#[inline(always)]
+fn turns_of(weight: &Matrix<'_>, shift: u32) -> usize {
+    (weight.rows + (1 << shift) - 1) >> shift
 }
 
-/// Rows of a turn.
+/// Rows that a turn is best made of: a power of two.
 fn rows_of(weight: &Matrix<'_>) -> usize {
     if weight.packing.order != Order::Rows {
         return MOST_ROWS;
     }
     let of_row = (weight.data.len() / weight.rows.max(1)).max(1);
-    (TURN_BYTES / of_row).clamp(1, TURN_ROWS)
+    1 << (TURN_BYTES / of_row).clamp(1, TURN_ROWS).ilog2()
 }
 
 #[cfg(test)]

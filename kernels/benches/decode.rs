@@ -10,7 +10,9 @@
 use std::time::Instant;
 
 use sbnc_format::{Encoding, Order, Packing, Pattern};
-use sbnc_kernels::cpu::{Activations, Cpu, Isa, Linear, Output, Packed, Platform, Rule, available_threads, portable};
+use sbnc_kernels::cpu::{
+    AHEAD, Activations, Cpu, Isa, Linear, Output, Packed, Platform, Rule, available_threads, portable,
+};
 
 const HIDDEN: usize = 2560;
 const KV: usize = 640;
@@ -55,7 +57,7 @@ fn main() {
         for &threads in &options.threads {
             for &isa in &options.platforms {
                 let cpu = Cpu::new(Platform::new(isa).unwrap(), threads).unwrap();
-                row.next().unwrap().time(|| assert!(cpu.read(&plain) > 0));
+                row.next().unwrap().time(|| assert!(cpu.read(&plain, AHEAD[0]) > 0));
                 for set in &sets {
                     for &tokens in &options.tokens {
                         row.next().unwrap().time(|| set.step(&cpu, tokens));

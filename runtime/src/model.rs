@@ -109,7 +109,7 @@ impl Options {
     }
 
     /// Whether to map the file (the default) or to read it into memory: a map is shared between processes and loads as it is used; memory of our own does
-    /// not change with the file.
+    /// not change with the file, and is in huge pages where the system has them, from which a processor decodes faster than from a map in small ones.
     pub fn mmap(mut self, mmap: bool) -> Self {
         self.read = !mmap;
         self

@@ -8,10 +8,8 @@ use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use bytemuck::{Pod, Zeroable};
-
 use crate::error::{Error, Kind, Result};
-use crate::map::{Map, read_into};
+use crate::map::{Map, Memory, read_into};
 
 /// The bytes of one file.
 #[derive(Debug)]
@@ -24,14 +22,9 @@ pub(crate) struct Storage {
 enum Bytes {
     /// The file stays open, so that it can be asked whether it changed.
     Mapped { map: Map, file: File, len: u64, modified: Option<SystemTime> },
-    /// Pages, because kernels want tensors aligned as they are in the file, and the length in bytes.
-    Read(Vec<Page>, usize),
+    /// Memory that begins at a page, because kernels want tensors aligned as they are in the file.
+    Read(Memory),
 }
-
-/// A piece of memory with the alignment of the file's sections.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C, align(4096))]
-struct Page([u8; 4096]);
 
 impl Storage {
     /// Maps or reads the file at `path`.
@@ -45,6 +38,7 @@ impl Storage {
         let len = metadata.len();
         let bytes = if mapped {
             let map = Map::range(&file, 0, len).map_err(|e| Error::io(path, "map it", &e))?;
+            map.prefer_huge_pages();
             Bytes::Mapped { map, file, len, modified: metadata.modified().ok() }
         } else {
             read(&file, len).map_err(|e| e.in_file(path))?
@@ -81,25 +75,20 @@ impl AsRef<[u8]> for Storage {
     fn as_ref(&self) -> &[u8] {
         match &self.bytes {
             Bytes::Mapped { map, .. } => map,
-            Bytes::Read(pages, len) => &as_bytes(pages)[..*len],
+            Bytes::Read(memory) => memory,
         }
     }
 }
 
-fn as_bytes(pages: &[Page]) -> &[u8] {
-    bytemuck::cast_slice(pages)
-}
-
 fn read(file: &File, len: u64) -> Result<Bytes> {
-    let failed = |e: std::io::Error| Error::new(Kind::Io, format!("cannot read it: {e}"), "", "");
-    let len = usize::try_from(len).map_err(|_| failed(std::io::ErrorKind::OutOfMemory.into()))?;
-    let mut pages: Vec<Page> = bytemuck::allocation::try_zeroed_vec(len.div_ceil(size_of::<Page>())).map_err(|()| {
+    let none_left = || {
         Error::new(Kind::Budget, "memory for the file", format!("{len} bytes"), "none left")
             .remedy("map the file instead of reading it")
-    })?;
-    let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut pages);
-    read_into(file, &mut bytes[..len], 0).map_err(failed)?;
-    Ok(Bytes::Read(pages, len))
+    };
+    let mut memory = Memory::zeroed(usize::try_from(len).map_err(|_| none_left())?).map_err(|_| none_left())?;
+    let failed = |e: std::io::Error| Error::new(Kind::Io, format!("cannot read it: {e}"), "", "");
+    read_into(file, &mut memory, 0).map_err(failed)?;
+    Ok(Bytes::Read(memory))
 }
 
 #[cfg(test)]

@@ -30,6 +30,13 @@ pub struct Output<'a> {
 }
 
 impl Cpu {
+    /// Tells which layers a call of few tokens computes next: threads that have nothing to do until then fetch the first weights that they will read.
+    pub fn expect(&self, layers: &[Linear<'_>]) {
+        if few_tokens(self.platform).is_some() {
+            gemv::expect(&self.pool, layers);
+        }
+    }
+
     /// Computes some linear layers of the same inputs. Panics where shapes do not fit or outputs overlap.
     pub fn linear(&self, layers: &[Linear<'_>], x: &Activations, out: &mut Output<'_>) {
         let few = few_tokens(self.platform).filter(|_| x.cols() <= MOST_COLS);

@@ -33,6 +33,7 @@ mod tests;
 mod x86_64;
 
 pub use activations::{Activations, Rule};
+pub use ceiling::AHEAD;
 pub use linear::{Linear, Output};
 pub use matrix::{Dense, Matrix, Packed};
 pub use platform::{Isa, Platform, PlatformError, VARIABLE};

@@ -3,9 +3,10 @@
 //! A decode step makes hundreds of short calls, so waiting threads spin for a while before they sleep. The tasks of a call are cut into a run for each
 //! thread, so that a thread reads memory in order; one that has finished takes tasks of the others. A call waits for threads that have begun a task and
 //! for no others: one that sleeps, or that lost its processor to another program, delays nobody. This is not a general executor: tasks do not spawn
-//! tasks.
+//! tasks. Threads that wait may be told what to fetch meanwhile, so that memory is not idle while one thread works alone.
 
 mod shares;
+mod wish;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -14,7 +15,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use self::wish::{Fetching, Wish};
 pub(crate) use shares::Shares;
+pub(crate) use wish::PLACES;
 
 /// How long a thread waits before it sleeps: longer than what comes between two calls of a decode step.
 const PATIENCE: Duration = Duration::from_micros(200);
@@ -44,6 +47,8 @@ struct Shared {
     job: AtomicPtr<()>,
     /// Tasks that are left, for each thread.
     runs: Box<[Padded<Run>]>,
+    /// What each thread is to fetch while it waits.
+    wishes: Box<[Padded<Wish>]>,
     patience: Duration,
     stop: AtomicBool,
     /// Threads that sleep or are about to.
@@ -91,6 +96,7 @@ impl Pool {
             state: Padded(AtomicU64::new(0)),
             job: AtomicPtr::new(std::ptr::null_mut()),
             runs: (0..threads).map(|_| Padded(Run::default())).collect(),
+            wishes: (0..threads).map(|_| Padded(Wish::default())).collect(),
             patience: if threads <= super::available_threads() { PATIENCE } else { PATIENCE_OF_MANY },
             stop: AtomicBool::new(false),
             sleepers: AtomicUsize::new(0),
@@ -125,6 +131,11 @@ impl Pool {
         if let Some(panic) = job.panic.into_inner().unwrap_or_else(PoisonError::into_inner) {
             resume_unwind(panic);
         }
+    }
+
+    /// Has thread `i` fetch so many bytes from each place on, if it waits. Thread 0, which is the caller, never does.
+    pub(crate) fn wish(&self, i: usize, places: [*const u8; PLACES], bytes: usize) {
+        self.shared.wishes[i].0.make(places, bytes);
     }
 
     /// Cuts `out` into pieces of `size` elements (the last one may be shorter) and calls `work` with the number of each piece and the piece.
@@ -209,7 +220,7 @@ impl Shared {
     fn serve(&self, i: usize) {
         let mut seen = 0;
         loop {
-            seen = self.next_call(seen);
+            seen = self.next_call(i, seen);
             if self.stop.load(Ordering::SeqCst) {
                 return;
             }
@@ -234,8 +245,9 @@ impl Shared {
         self.state.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, joined).is_ok()
     }
 
-    /// Waits until the number of the call is not `seen`: spins, then sleeps.
-    fn next_call(&self, seen: u64) -> u64 {
+    /// Has thread `i` wait until the number of the call is not `seen`: spins and fetches, then sleeps.
+    fn next_call(&self, i: usize, seen: u64) -> u64 {
+        let mut fetching = Fetching::default();
         let began = Instant::now();
         loop {
             for _ in 0..TURNS {
@@ -243,7 +255,9 @@ impl Shared {
                 if call != seen {
                     return call;
                 }
-                std::hint::spin_loop();
+                if !fetching.go_on(&self.wishes[i].0) {
+                    std::hint::spin_loop();
+                }
             }
             if began.elapsed() >= self.patience {
                 break;

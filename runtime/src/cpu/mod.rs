@@ -126,6 +126,9 @@ impl Engine for CpuEngine {
             let source = if i == 0 { Source::Rows(x) } else { Source::Sum { x, y } };
             let input = Input { source, norm: Some(&layer.attn_norm), rule: c.input_rule() };
             projector.run(&layer.qkv, input, qkv, Phase::Qkv);
+            if n == 1 {
+                projector.expect(&layer.o);
+            }
             projector.profile.time(Phase::Attention, || {
                 let mut norm_heads = |norm: &Option<Vec<f32>>, offset, count| {
                     if let Some(norm) = norm {

@@ -47,7 +47,12 @@ impl Projector<'_> {
         if !projections.share_input() {
             return self.run_apart(projections, input, out, phase);
         }
-        let Self { cpu, file, eps, buffers: Buffers { activations, .. }, profile } = self;
+        let layers = layers(&projections.parts, self.file);
+        let layers = &layers[..projections.parts.len()];
+        if out.len() == projections.rows {
+            self.cpu.expect(layers);
+        }
+        let Self { cpu, eps, buffers: Buffers { activations, .. }, profile, .. } = self;
         let Input { source, norm, rule } = input;
         let (norm, cols) = (norm.map(|norm| (norm, *eps)), projections.cols);
         profile.time(Phase::Quantise, || match source {
@@ -58,13 +63,15 @@ impl Projector<'_> {
             }
         });
         profile.time(phase, || {
-            let parts = &projections.parts;
-            let mut layers = [linear(&parts[0], file); MOST_PARTS];
-            for (layer, part) in layers[1..].iter_mut().zip(&parts[1..]) {
-                *layer = linear(part, file);
-            }
-            cpu.linear(&layers[..parts.len()], activations, &mut Output { values: out, stride: projections.rows });
+            cpu.linear(layers, activations, &mut Output { values: out, stride: projections.rows });
         });
+    }
+
+    /// Tells the kernels which projections of a single row come next.
+    pub(super) fn expect(&self, projections: &Projections) {
+        if projections.share_input() {
+            self.cpu.expect(&layers(&projections.parts, self.file)[..projections.parts.len()]);
+        }
     }
 
     /// Computes parts that do not share their inputs.
@@ -124,6 +131,15 @@ fn place(part: &Projection, outputs: &[f32], out: &mut [f32], stride: usize) {
             out.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
         }
     }
+}
+
+/// Parts that share an input, as the kernels take them; in the places that are left the first again.
+fn layers<'a>(parts: &'a [Projection], file: &'a File) -> [Linear<'a>; MOST_PARTS] {
+    let mut layers = [linear(&parts[0], file); MOST_PARTS];
+    for (layer, part) in layers.iter_mut().zip(parts) {
+        *layer = linear(part, file);
+    }
+    layers
 }
 
 fn linear<'a>(part: &'a Projection, file: &'a File) -> Linear<'a> {

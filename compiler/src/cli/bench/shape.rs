@@ -111,8 +111,8 @@ impl Shape {
         let path = std::env::temp_dir().join(format!("sbnc-bench-{}.sbnc", std::process::id()));
         let removed = Removed(path);
         self.write(weights, &removed.0)?;
-        Ok(options.open(&removed.0)?)
-        // A mapped file stays readable when its name is gone; where that is not so, it goes with the process's temporary files.
+        // Read, not mapped: in which pages a file is that was just written is chance, and what is measured is a model. A file that is named is mapped.
+        Ok(options.clone().mmap(false).open(&removed.0)?)
     }
 
     fn write(self, weights: Weights, path: &Path) -> Result<()> {

@@ -5,14 +5,19 @@
 //! weights: tasks of some rows, claimed by threads ───────┴─ sums of (w + 1)·x ── − Σx ──▶ scaled, + bias ──▶ out
 //! ```
 //!
+//! A thread reads its weights in several places by turns (`turns`): what fetches ahead within a processor stops at the end of a page, and while it begins
+//! again in one place it goes on in the others.
+//!
 //! Trits are stored as w + 1, which is what instructions that multiply unsigned with signed bytes take, so all kernels give sums of (w + 1)·x. What
 //! differs between processors is how the bytes of a few rows become such sums: [`Kernel`]. For many tokens there are better ways.
 
 mod layout;
+mod turns;
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+use self::turns::{MOST_ROWS, Turns};
 pub(crate) use layout::{LINE, Layout, Line};
 
 use super::activations::Activations;
@@ -22,9 +27,7 @@ use super::pool::{Pool, Shares};
 
 /// Tokens whose sums are taken in one pass over the weights.
 pub(crate) const TOKENS: usize = 8;
-/// Rows whose sums are taken before they are scaled: a multiple of 16, the rows of a strip.
-const ROWS: usize = 64;
-/// Weight bytes of a task: long enough for streams of memory, short enough to share out evenly.
+/// Weight bytes of a task: long enough to be worth handing out, short enough to share out evenly.
 const TASK_BYTES: usize = 24 << 10;
 
 /// Sums `Σ (w + 1)·x` of `rows` of a matrix: `sums[(row − rows.start) · tokens + token]`. Only strips' first rows begin a range.
@@ -77,26 +80,37 @@ pub(crate) fn linear(
     let room = &*room;
     let stride = out.stride;
     let out = Shares::new(out.values);
-    pool.run(layers.iter().map(|layer| tasks_of(&layer.weight)).sum(), &|task| {
-        let Some((layer, rows)) = find(layers, task) else { return };
-        let mut sums = [0; ROWS * TOKENS];
-        for first in rows.clone().step_by(ROWS) {
-            let rows = first..rows.end.min(first + ROWS);
+    let turns = Turns::new(layers, pool.threads());
+    pool.run(turns.tasks(), &|task| {
+        for (layer, rows) in turns.of(task) {
+            let mut sums = [0; MOST_ROWS * TOKENS];
             for token in (0..x.tokens()).step_by(TOKENS) {
                 let tokens = token..x.tokens().min(token + TOKENS);
                 let (lines, totals) = dealt.of(&layer.weight, tokens.clone(), room);
                 let sums = &mut sums[..rows.len() * tokens.len()];
                 kernel(&layer.weight, rows.clone(), &lines, sums);
                 for (t, total) in totals.iter().enumerate() {
-                    // SAFETY: tasks have different rows or layers, whose outputs do not overlap (`Cpu::linear` checks that), and this one holds one
+                    // SAFETY: turns have different rows or layers, whose outputs do not overlap (`Cpu::linear` checks that), and this one holds one
                     // part at a time.
-                    let out = unsafe { out.range((token + t) * stride + layer.offset + first, rows.len()) };
+                    let out = unsafe { out.range((token + t) * stride + layer.offset + rows.start, rows.len()) };
                     let sums = sums[t..].iter().step_by(tokens.len()).map(|sum| sum.wrapping_sub(*total));
-                    scale(sums, layer, first, x.scale(token + t), out);
+                    scale(sums, layer, rows.start, x.scale(token + t), out);
                 }
             }
         }
     });
+}
+
+/// Weight bytes of each stream that a thread fetches while it waits: all of them fit the second cache.
+const WISHED: usize = 96 << 10;
+
+/// Has threads that wait fetch what they read first of these layers.
+pub(crate) fn expect(pool: &Pool, layers: &[Linear<'_>]) {
+    let turns = Turns::new(layers, pool.threads());
+    for thread in 1..pool.threads() {
+        let (begins, bytes) = turns.begins(thread);
+        pool.wish(thread, begins, bytes.min(WISHED));
+    }
 }
 
 impl Dealt {
@@ -138,28 +152,6 @@ impl Dealt {
         let totals = &room.totals[i * self.tokens..][tokens.clone()];
         (Lines { lines, stride, tokens: tokens.len() }, totals)
     }
-}
-
-/// The layer and the rows of a task.
-fn find<'a, 'b>(layers: &'b [Linear<'a>], mut task: usize) -> Option<(&'b Linear<'a>, Range<usize>)> {
-    for layer in layers {
-        let tasks = tasks_of(&layer.weight);
-        if task < tasks {
-            let each = rows_of_task(&layer.weight);
-            return Some((layer, task * each..layer.weight.rows.min((task + 1) * each)));
-        }
-        task -= tasks;
-    }
-    None
-}
-
-fn tasks_of(weight: &Matrix<'_>) -> usize {
-    weight.rows.div_ceil(rows_of_task(weight))
-}
-
-fn rows_of_task(weight: &Matrix<'_>) -> usize {
-    let of_row = (weight.data.len() / weight.rows.max(1)).max(1);
-    (TASK_BYTES / of_row).next_multiple_of(16).max(16)
 }
 
 /// Scales sums as [`portable::output`] does, and adds the bias. Rows mostly have one scale, so the quotient is kept.

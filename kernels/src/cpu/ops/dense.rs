@@ -1,7 +1,8 @@
 //! Matrices that are not ternary: embeddings and output heads.
 //!
-//! One token or few: rows of the matrix stream from memory once, four at a time, widened in registers. Many tokens: a panel of the matrix is widened once, into the
-//! second-level cache, and multiplied with all tokens in tiles of registers.
+//! One token or few: rows of the matrix stream from memory once, from two places by turns, widened in registers; rows of int8 are multiplied as they are,
+//! where there are instructions for that ([`super::int8`]). Many tokens: a panel of the matrix is widened once, into the second-level cache, and multiplied
+//! with all tokens in tiles of registers.
 #![allow(clippy::needless_range_loop, reason = "loops over registers are unrolled; iterators hide that")]
 
 use std::ops::Range;
@@ -9,13 +10,11 @@ use std::ops::Range;
 use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
 
+use super::fours::Fours;
 use super::scratch::{self, take};
 use crate::cpu::pool::Shares;
 use crate::cpu::simd::{Kernel, Simd, Stored};
 use crate::cpu::{Cpu, Dense};
-
-/// Rows of a task where tokens are few.
-const ROWS: usize = 64;
 
 /// Tokens that are still few.
 const FEW: usize = 8;
@@ -26,11 +25,14 @@ const PANEL_ROWS: usize = 64;
 /// Columns of a panel: four of its rows and the same columns of some tokens fit the first-level cache.
 const PANEL_COLS: usize = 1024;
 
-/// Bytes of a row that are asked for ahead of use.
-const AHEAD: usize = 2048;
+/// Bytes that are asked for ahead of use, in each stream.
+const AHEAD: usize = 2560;
 
-/// Rows of a tile.
+/// Rows whose sums are added up across vectors together.
 const TALL: usize = 4;
+
+/// Vectors of a row that have a sum of their own, so that no sum waits for the one before.
+const SUMS: usize = 4;
 
 impl Cpu {
     /// `out[token · rows + row] = weight · x`, with `cols` values a row of `x` and of the matrix. Panics where the shapes do not fit.
@@ -44,29 +46,33 @@ impl Cpu {
             Dense::Bf16(values) => self.dense_stored::<bf16>(values.reinterpret_cast(), None, cols, x, out),
             Dense::I8(values, scales) => {
                 assert_eq!(scales.len(), rows, "a scale for each row");
-                self.dense_stored(values, Some(scales), cols, x, out);
+                if tokens > FEW || !self.dense_int8((values, scales), cols, x, out) {
+                    self.dense_stored(values, Some(scales), cols, x, out);
+                }
             }
         }
     }
 
     fn dense_stored<T: Stored>(&self, weight: &[T], scales: Option<&[f32]>, cols: usize, x: &[f32], out: &mut [f32]) {
-        let (rows, few) = (weight.len() / cols, x.len() / cols <= FEW);
-        let rows_of_task = if few { ROWS } else { PANEL_ROWS };
+        let rows = weight.len() / cols;
         let out = Shares::new(out);
-        self.pool.run(rows.div_ceil(rows_of_task), &|task| {
-            let first = task * rows_of_task;
-            let end = rows.min(first + rows_of_task);
+        if x.len() / cols <= FEW {
+            let fours = Fours::new(rows, self.pool.threads(), cols * size_of::<T>());
+            return self.pool.run(fours.tasks(), &|task| {
+                let out = Outputs { out: &out, rows, first: 0 };
+                self.platform.dispatch(Stream { weight, scales, cols, x, out, fours: &fours, task });
+            });
+        }
+        self.pool.run(rows.div_ceil(PANEL_ROWS), &|task| {
+            let first = task * PANEL_ROWS;
+            let end = rows.min(first + PANEL_ROWS);
             let block = Block {
                 weight: &weight[first * cols..end * cols],
-                ahead: &weight[first * cols..],
                 scales: scales.map(|scales| &scales[first..end]),
                 cols,
                 x,
                 out: Outputs { out: &out, rows, first },
             };
-            if few {
-                return self.platform.dispatch(Stream(block));
-            }
             let stride = cols.min(PANEL_COLS).next_multiple_of(16);
             scratch::for_task(PANEL_ROWS * stride + 16, |memory| {
                 self.platform.dispatch(Panel { block, stride, memory })
@@ -78,8 +84,6 @@ impl Cpu {
 /// Some rows of the matrix, for all tokens.
 struct Block<'a, T> {
     weight: &'a [T],
-    /// These rows and all that follow.
-    ahead: &'a [T],
     scales: Option<&'a [f32]>,
     cols: usize,
     x: &'a [f32],
@@ -103,31 +107,37 @@ impl Outputs<'_> {
     }
 }
 
-/// A kernel that reads the matrix once, for few tokens.
-struct Stream<'a, T>(Block<'a, T>);
+/// A kernel that reads the rows of a task once, for few tokens.
+struct Stream<'a, T> {
+    weight: &'a [T],
+    scales: Option<&'a [f32]>,
+    cols: usize,
+    x: &'a [f32],
+    out: Outputs<'a>,
+    fours: &'a Fours,
+    task: usize,
+}
 
 impl<T: Stored> Kernel for Stream<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd<N>, const N: usize>(self, s: S) {
-        let Block { weight, ahead, scales, cols, x, mut out } = self.0;
+        let Self { weight, scales, cols, x, mut out, fours, task } = self;
         let at_a_time = if S::MANY_REGISTERS { 4 } else { 2 };
-        for (i, rows) in weight.chunks(TALL * cols).enumerate() {
-            let count = rows.len() / cols;
-            // The next rows are asked for while these are in use.
-            let next = ahead[i * TALL * cols..].get(TALL * cols..).unwrap_or(&[]);
+        for four in fours.of(task) {
+            let rows = four.map(|row| &weight[row.unwrap_or(0) * cols..][..cols]);
             for (group, x) in x.chunks(at_a_time * cols).enumerate() {
-                let next = if group == 0 { next } else { &[] };
                 let tokens = x.len() / cols;
                 let mut sums = [[0.0; TALL]; 4];
                 let sums = &mut sums[..tokens];
-                dots(s, rows, x, cols, next, sums);
+                dots(s, rows, x, cols, sums);
                 for (token, sums) in sums.iter().enumerate() {
-                    let out = out.of(group * at_a_time + token, i * TALL, count);
-                    out.copy_from_slice(&sums[..count]);
-                    if let Some(scales) = scales {
-                        out.iter_mut().zip(&scales[i * TALL..]).for_each(|(out, scale)| *out *= scale);
+                    for (row, sum) in four.iter().zip(sums) {
+                        if let Some(row) = *row {
+                            out.of(group * at_a_time + token, row, 1)[0] =
+                                sum * scales.map_or(1.0, |scales| scales[row]);
+                        }
                     }
                 }
             }
@@ -139,75 +149,67 @@ impl<T: Stored> Kernel for Stream<'_, T> {
 #[inline(always)]
 fn dots<T: Stored, S: Simd<N>, const N: usize>(
     s: S,
-    rows: &[T],
+    rows: [&[T]; TALL],
     x: &[f32],
     cols: usize,
-    next: &[T],
     sums: &mut [[f32; TALL]],
 ) {
     match sums.len() {
-        4 => dot::<4, T, S, N>(s, rows, x, cols, next, sums),
-        3 => dot::<3, T, S, N>(s, rows, x, cols, next, sums),
-        2 => dot::<2, T, S, N>(s, rows, x, cols, next, sums),
-        _ => dot::<1, T, S, N>(s, rows, x, cols, next, sums),
+        4 => dot::<4, T, S, N>(s, rows, x, cols, sums),
+        3 => dot::<3, T, S, N>(s, rows, x, cols, sums),
+        2 => dot::<2, T, S, N>(s, rows, x, cols, sums),
+        _ => dot::<1, T, S, N>(s, rows, x, cols, sums),
     }
 }
 
-/// Products of up to `TALL` rows with `Q` tokens; asks for the cache lines of `next` meanwhile.
+/// Products of rows with `Q` tokens, row by row; asks for what follows each row meanwhile.
 #[inline(always)]
 fn dot<const Q: usize, T: Stored, S: Simd<N>, const N: usize>(
     s: S,
-    rows: &[T],
+    rows: [&[T]; TALL],
     x: &[f32],
     cols: usize,
-    next: &[T],
     out: &mut [[f32; TALL]],
 ) {
-    let (full, last) = (cols / N, rows.len() / cols - 1);
-    let mut w: [&[[T; N]]; TALL] = [&[]; TALL];
-    let mut w_tail: [&[T]; TALL] = [&[]; TALL];
-    for r in 0..TALL {
-        let (chunks, tail) = rows[last.min(r) * cols..][..cols].as_chunks::<N>();
-        (w[r], w_tail[r]) = (&chunks[..full], tail);
-    }
     let mut v: [&[[f32; N]]; Q] = [&[]; Q];
     let mut v_tail: [&[f32]; Q] = [&[]; Q];
     for q in 0..Q {
-        let (chunks, tail) = x[q * cols..][..cols].as_chunks::<N>();
-        (v[q], v_tail[q]) = (&chunks[..full], tail);
+        (v[q], v_tail[q]) = x[q * cols..][..cols].as_chunks::<N>();
     }
-    let line = 64 / size_of::<T>();
-    let mut sums = [[s.splat(0.0); TALL]; Q];
-    for c in 0..full {
-        if (c * N).is_multiple_of(line) && !next.is_empty() {
-            let at = c * N + AHEAD / size_of::<T>();
-            for r in 0..TALL {
-                // What these rows do not have any more, the next ones have.
-                let at = if at < cols {
-                    w[r].as_ptr().cast::<T>().wrapping_add(at)
-                } else {
-                    next.as_ptr().wrapping_add(r * cols + at - cols)
-                };
-                s.prefetch(at);
+    let mut totals = [[s.splat(0.0); TALL]; Q];
+    for r in 0..TALL {
+        let (w, w_tail) = rows[r].as_chunks::<N>();
+        let mut sums = [[s.splat(0.0); SUMS]; Q];
+        let whole = w.len() / SUMS;
+        for (i, w) in w.as_chunks::<SUMS>().0.iter().enumerate() {
+            for at in (0..size_of_val(w)).step_by(64) {
+                s.prefetch(w.as_ptr().cast::<u8>().wrapping_add(at + AHEAD));
+            }
+            for c in 0..SUMS {
+                let weight = T::widen(s, &w[c]);
+                for q in 0..Q {
+                    sums[q][c] = s.mul_add(weight, s.load(&v[q][i * SUMS + c]), sums[q][c]);
+                }
             }
         }
-        for r in 0..TALL {
-            let weight = T::widen(s, &w[r][c]);
+        for c in whole * SUMS..w.len() {
+            let weight = T::widen(s, &w[c]);
             for q in 0..Q {
-                sums[q][r] = s.mul_add(weight, s.load(&v[q][c]), sums[q][r]);
+                sums[q][0] = s.mul_add(weight, s.load(&v[q][c]), sums[q][0]);
             }
         }
-    }
-    if full * N < cols {
-        for r in 0..TALL {
-            let weight = s.widen_tail(w_tail[r]);
+        if !w_tail.is_empty() {
+            let weight = s.widen_tail(w_tail);
             for q in 0..Q {
-                sums[q][r] = s.mul_add(weight, s.widen_tail(v_tail[q]), sums[q][r]);
+                sums[q][1] = s.mul_add(weight, s.widen_tail(v_tail[q]), sums[q][1]);
             }
+        }
+        for q in 0..Q {
+            totals[q][r] = s.add(s.add(sums[q][0], sums[q][1]), s.add(sums[q][2], sums[q][3]));
         }
     }
     for q in 0..Q {
-        out[q] = s.sums(sums[q]);
+        out[q] = s.sums(totals[q]);
     }
 }
 
@@ -224,7 +226,7 @@ impl<T: Stored> Kernel for Panel<'_, '_, T> {
 
     #[inline(always)]
     fn run<S: Simd<N>, const N: usize>(self, s: S) {
-        let Self { block: Block { weight, ahead: _, scales, cols, x, mut out }, stride, mut memory } = self;
+        let Self { block: Block { weight, scales, cols, x, mut out }, stride, mut memory } = self;
         let panel = take(&mut memory, PANEL_ROWS * stride);
         let rows = weight.len() / cols;
         for first in (0..cols).step_by(PANEL_COLS) {

@@ -6,6 +6,8 @@
 mod attention;
 mod dense;
 mod elementwise;
+mod fours;
+mod int8;
 mod norm;
 pub mod plain;
 mod rotary;
@@ -17,6 +19,9 @@ pub use attention::{Cache, Heads, Segment};
 pub use elementwise::Activation;
 pub use rotary::{Pairing, Rotation};
 pub use wide::WideCache;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use int8::{Int8Kernel, PLANES};
 
 /// How keys and values are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

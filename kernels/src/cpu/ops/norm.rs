@@ -6,6 +6,7 @@ use super::{rows_of_task, scratch};
 use crate::cpu::Cpu;
 use crate::cpu::activations::{Activations, Rule};
 use crate::cpu::pool::Shares;
+use crate::cpu::simd::{Kernel, Simd};
 
 impl Cpu {
     /// `out = x / rms(x) · weight`, row by row; a row has `weight.len()` values. Panics where `x` and `out` are not as many rows.
@@ -37,7 +38,9 @@ impl Cpu {
     pub fn quantise(&self, x: &[f32], cols: usize, norm: Option<(&[f32], f32)>, rule: Rule, out: &mut Activations) {
         check(x.len(), cols, cols, norm);
         self.each_row(x.len() / cols, cols, out, &|token, scratch, out| {
-            let x = &x[token * cols..][..cols];
+            let row = &x[token * cols..][..cols];
+            self.fetch(x.len() / cols, [row, norm.map_or(&[][..], |norm| norm.0)]);
+            let x = row;
             self.platform.dispatch(QuantiseRow { x, norm, rule, scratch, out })
         });
     }
@@ -60,6 +63,7 @@ impl Cpu {
             // SAFETY: every token is handed out once, so these rows do not overlap.
             let x = unsafe { x.range(token * cols, cols) };
             let y = &y[token * cols..][..cols];
+            self.fetch(tokens, [y, norm.map_or(&[][..], |norm| norm.0)]);
             self.platform.dispatch(AddQuantiseRow { x, y, norm, rule, scratch, out })
         });
     }
@@ -77,9 +81,18 @@ impl Cpu {
     ) {
         check(gate_up.len(), 2 * width, width, norm);
         self.each_row(gate_up.len() / (2 * width), width, out, &|token, scratch, out| {
-            let gate_up = &gate_up[token * 2 * width..][..2 * width];
+            let row = &gate_up[token * 2 * width..][..2 * width];
+            self.fetch(gate_up.len() / row.len(), [row, norm.map_or(&[][..], |norm| norm.0)]);
+            let gate_up = row;
             self.platform.dispatch(GateQuantiseRow { activation, gate_up, norm, rule, scratch, out })
         });
+    }
+
+    /// Asks for all of what a single token's row is made of, if it is one: other threads have just written half of it, and weights come from memory.
+    fn fetch(&self, tokens: usize, parts: [&[f32]; 2]) {
+        if tokens == 1 {
+            parts.into_iter().for_each(|part| self.platform.dispatch(Fetch(part)));
+        }
     }
 
     /// Shapes `out` and calls `row` for every token with as many scratch floats and integers as a token has; it gives the token's scale.
@@ -96,6 +109,20 @@ impl Cpu {
                 }
             });
         });
+    }
+}
+
+/// Asks for values.
+struct Fetch<'a>(&'a [f32]);
+
+impl Kernel for Fetch<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<N>, const N: usize>(self, s: S) {
+        for value in self.0.iter().step_by(64 / size_of::<f32>()) {
+            s.prefetch(value);
+        }
     }
 }
 

@@ -16,8 +16,8 @@ const TASKS: usize = 4;
 /// Keys that are not worth cutting up.
 const MIN_KEYS: usize = 128;
 
-/// Products that take about as long as waking the other threads.
-const SMALL: usize = 1 << 18;
+/// Products that take about as long as handing them out to threads that wait for them, as threads do within a step.
+const SMALL: usize = 1 << 16;
 
 /// How a call is cut into tasks.
 pub(super) struct Plan<'a> {

@@ -5,8 +5,8 @@ use std::arch::x86_64::*;
 use crate::cpu::gemv::Line;
 use crate::cpu::x86_64::fetch;
 
-/// How far ahead of its use a weight is fetched.
-const AHEAD: usize = 4096;
+/// How far ahead of its use a weight is fetched, in each of the streams that a thread reads.
+const AHEAD: usize = 2560;
 
 /// Sums of T tokens.
 pub(super) struct Sums<const T: usize>([__m256i; T]);

@@ -110,33 +110,38 @@ fn of_block<const FORM: u8, const T: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
 #[inline]
 fn of_row<const FORM: u8, const T: usize>(row: &[u8], lines: &[Line], stride: usize) -> [__m512i; T] {
-    let (whole, left) = (row.len() / step(FORM), row.len() % step(FORM));
-    let steps = whole + usize::from(left > 0);
+    let steps = row.len().div_ceil(step(FORM));
+    // As many steps can be loaded with all 64 bytes, of which those beyond the step do not count: a mask takes two instructions more.
+    let whole = if row.len() < 64 { 0 } else { (row.len() - 64) / step(FORM) + 1 };
     assert!((T - 1) * stride + steps * planes(FORM) <= lines.len(), "as many lines as the row has columns");
     let (codes, fives) = (Codes::new(), Fives::new());
     let mut sums = Sums::<1, T>::new();
-    let mut add = |i: usize, mask: u64| {
-        let start = row.as_ptr().wrapping_add(i * step(FORM));
-        prefetch(start);
-        // SAFETY: the mask lets a whole step of the row through, or what is left of it in the last one.
-        let stored = unsafe { load(start, mask) };
+    let mut add = |i: usize, stored: __m512i| {
         let at = lines.as_ptr().wrapping_add(i * planes(FORM));
-        if FORM == T5 {
-            let fifth = [fives.last(stored)];
-            // SAFETY: every token has the lines of step i, the fifth among them, as checked above.
-            unsafe { sums.add_ones(&fifth, at.wrapping_add(4), stride) };
-        }
         let fours = match FORM {
-            T5 => fives.first_four(stored),
+            T5 => {
+                let [fours, last] = fives.unpack(stored);
+                // SAFETY: every token has the lines of step i, the fifth among them, as checked above.
+                unsafe { sums.add_last(&[last], at.wrapping_add(4), stride) };
+                fours
+            }
             NM6B => codes.unpack(stored),
             _ => stored,
         };
         // SAFETY: every token has the lines of step i, as checked above.
         unsafe { sums.add_fours(&[fours], at, stride) };
     };
-    (0..whole).for_each(|i| add(i, u64::MAX >> (64 - step(FORM))));
-    if left > 0 {
-        add(whole, (1 << left) - 1);
+    for i in 0..whole {
+        let start = row.as_ptr().wrapping_add(i * step(FORM));
+        prefetch(start);
+        // SAFETY: a whole step and the 64 bytes from its beginning on are within the row.
+        add(i, unsafe { load(start, u64::MAX) });
+    }
+    for i in whole..steps {
+        let left = &row[i * step(FORM)..];
+        prefetch(left.as_ptr());
+        // SAFETY: the mask lets a whole step of the row through, or what is left of it.
+        add(i, unsafe { load(left.as_ptr(), u64::MAX >> (64 - left.len().min(step(FORM)))) });
     }
     let [sums] = sums.finish();
     sums

@@ -3,6 +3,7 @@
 mod fragments;
 pub(crate) mod gemm;
 mod gemv;
+pub(crate) mod int8;
 pub(crate) mod panel;
 pub(crate) mod rows;
 mod sums;

@@ -9,8 +9,9 @@ use std::arch::x86_64::*;
 use crate::cpu::gemv::Line;
 use crate::cpu::x86_64::fetch;
 
-/// How far ahead of its use a weight is fetched: more than memory delivers in the time that it takes to answer.
-const AHEAD: usize = 8192;
+/// How far ahead of its use a weight is fetched, in each of the streams that a thread reads: together more than memory delivers in the time that it
+/// takes to answer, and less than the nearest cache holds.
+const AHEAD: usize = 2560;
 
 /// Sums of R rows and T tokens. With one token there is a vector for each plane, otherwise only the first is used.
 pub(super) struct Sums<const R: usize, const T: usize>([[[__m512i; 4]; T]; R]);
@@ -37,6 +38,31 @@ impl<const R: usize, const T: usize> Sums<R, T> {
                 sums[t][0] = _mm512_dpbusd_epi32(sums[t][0], weights, line);
             }
         }
+    }
+
+    /// Adds the products of the weights in the highest two bits of bytes.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Sums::add_ones`].
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
+    pub(super) unsafe fn add_last(&mut self, bytes: &[__m512i; R], line: *const Line, stride: usize) {
+        if T == 1 {
+            // SAFETY: the caller's promise.
+            let line = unsafe { load_line(line) };
+            for (sums, &bytes) in self.0.iter_mut().zip(bytes) {
+                let plane = _mm512_and_si512(bytes, _mm512_set1_epi8(0xC0u8 as i8));
+                sums[0][3] = _mm512_dpbusd_epi32(sums[0][3], plane, line);
+            }
+            return;
+        }
+        let mut weights = *bytes;
+        for weights in &mut weights {
+            *weights = _mm512_and_si512(_mm512_srli_epi16::<6>(*weights), _mm512_set1_epi8(3));
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.add_ones(&weights, line, stride) };
     }
 
     /// Adds the products of bytes in the form of t2.

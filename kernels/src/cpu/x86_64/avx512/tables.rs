@@ -82,43 +82,33 @@ static TRITS: Line = {
 
 /// The bytes of t5: Σ digit(i) · 3^i.
 pub(super) struct Fives {
-    /// The first four digits in the form of t2, of every byte.
-    four: [__m512i; 4],
+    /// The first four digits in the form of t2, of every byte without its last digit.
+    four: [__m512i; 2],
 }
 
 impl Fives {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
     pub(super) fn new() -> Self {
-        Self { four: [table(&FOURS[0]), table(&FOURS[1]), table(&FOURS[2]), table(&FOURS[3])] }
+        Self { four: [table(&FOURS[0]), table(&FOURS[1])] }
     }
 
-    /// The first four digits.
+    /// The first four digits in the form of t2, and the last one in the highest two bits, above whatever.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
-    pub(super) fn first_four(&self, bytes: __m512i) -> __m512i {
-        // A look-up takes seven bits of a byte; each of the two leaves the bytes of the other alone.
-        let high = _mm512_movepi8_mask(bytes);
-        let below = _mm512_mask2_permutex2var_epi8(self.four[0], bytes, !high, self.four[1]);
-        _mm512_mask2_permutex2var_epi8(self.four[2], below, high, self.four[3])
-    }
-
-    /// The last digit.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
-    pub(super) fn last(&self, bytes: __m512i) -> __m512i {
-        let ones = _mm512_set1_epi8(1);
-        let one = _mm512_cmpge_epu8_mask(bytes, _mm512_set1_epi8(81));
-        let two = _mm512_cmpge_epu8_mask(bytes, _mm512_set1_epi8(162u8 as i8));
-        let digit = _mm512_maskz_mov_epi8(one, ones);
-        _mm512_mask_add_epi8(digit, two, digit, ones)
+    pub(super) fn unpack(&self, bytes: __m512i) -> [__m512i; 2] {
+        // 81 less, unless that is below zero: it would be a larger number then.
+        let less = |bytes: __m512i| _mm512_min_epu8(bytes, _mm512_sub_epi8(bytes, _mm512_set1_epi8(81)));
+        let rest = less(less(bytes));
+        // What was taken away is 0, 81 or 162, whose highest two bits are 0, 1 and 2.
+        [_mm512_permutex2var_epi8(self.four[0], rest, self.four[1]), _mm512_sub_epi8(bytes, rest)]
     }
 }
 
-static FOURS: [Line; 4] = {
-    let mut lines = [Line([0; 64]); 4];
+static FOURS: [Line; 2] = {
+    let mut lines = [Line([0; 64]); 2];
     let mut byte = 0;
-    while byte < 243 {
+    while byte < 81 {
         let digits = [byte % 3, byte / 3 % 3, byte / 9 % 3, byte / 27 % 3];
         lines[byte / 64].0[byte % 64] = (digits[0] | digits[1] << 2 | digits[2] << 4 | digits[3] << 6) as u8 as i8;
         byte += 1;

@@ -29,7 +29,7 @@ mod tests;
 mod x86_64;
 
 pub use activations::{Activations, Rule};
-pub use linear::{Linear, Output};
+pub use linear::{Fused, Linear, Output};
 pub use matrix::{Dense, Matrix, Packed};
 pub use platform::{Isa, Platform, PlatformError, VARIABLE};
 pub use pool::Pool;

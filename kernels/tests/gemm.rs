@@ -3,7 +3,8 @@
 
 use sbnc_format::{Encoding, Order, Packing, Pattern};
 use sbnc_kernels::cpu::gemm::{self, Kernel};
-use sbnc_kernels::cpu::{Activations, Linear, Output, Packed, Pool, Rule, portable};
+use sbnc_kernels::cpu::ops::Activation;
+use sbnc_kernels::cpu::{Activations, Cpu, Fused, Linear, Output, Packed, Platform, Pool, Rule, portable};
 
 /// Encoding, order, and the patterns to choose from (0:0 is dense).
 type Layout = (Encoding, Order, &'static [(u8, u8)]);
@@ -164,6 +165,78 @@ fn more_tokens_than_a_task_takes() {
         let x = random.activations(tokens, 192, false);
         check(&pools, &layers, &x, "many tokens");
     }
+}
+
+#[test]
+fn more_columns_than_stay_in_a_cache() {
+    let pools = [Pool::new(1).unwrap(), Pool::new(2).unwrap()];
+    let mut random = Random(31);
+    for tokens in [47, 210, 400] {
+        let layers = [random.layer(50, 6912, (Encoding::Nm6b, Order::Rows, (2, 4)), false)];
+        let x = random.activations(tokens, 6912, false);
+        check(&pools, &layers, &x, "many columns");
+    }
+}
+
+/// Bits of each value.
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+#[test]
+fn what_is_fused_equals_both_apart_bit_for_bit() {
+    let pools = [Pool::new(1).unwrap(), Pool::new(3).unwrap()];
+    let mut random = Random(41);
+    for case in 0..300 {
+        let (encoding, order, patterns) = LAYOUTS[case % LAYOUTS.len()];
+        let pattern = patterns[random.below(patterns.len())];
+        let cols = (1 + random.below(40)) * usize::from(pattern.1.max(1));
+        let (rows, tokens) = (1 + random.below(if case % 5 == 0 { 300 } else { 70 }), 1 + random.below(70));
+        let layers = [0, 1].map(|_| random.layer(rows, cols, (encoding, order, pattern), false));
+        let x = random.activations(tokens, cols, false);
+        let linear = |i: usize, offset| {
+            let layer: &Layer = &layers[i];
+            Linear { weight: layer.packed.matrix(), bias: layer.bias.as_deref(), offset }
+        };
+        let before: Vec<f32> = (0..tokens * rows).map(|i| (i % 13) as f32 - 6.25).collect();
+        for kernel in Kernel::available() {
+            let platform = Platform::available().find(|&platform| Kernel::of(platform) == Some(kernel));
+            let cpu = Cpu::new(platform.unwrap_or(Platform::PORTABLE), 1).unwrap();
+            for pool in &pools {
+                let both = [linear(0, 0), linear(1, rows)];
+                let mut apart = vec![0.0; tokens * 2 * rows];
+                gemm::linear(pool, kernel, &both, &x, &mut Output { values: &mut apart, stride: 2 * rows });
+                for activation in [Activation::Relu2, Activation::Silu, Activation::Gelu] {
+                    let mut expected = vec![0.0; tokens * rows];
+                    cpu.gate(activation, &apart, rows, &mut expected);
+                    let mut values = vec![7.0; tokens * rows];
+                    let out = &mut Output { values: &mut values, stride: rows };
+                    gemm::fused(pool, kernel, (&both, Fused::Gate(activation)), &x, out);
+                    assert_eq!(bits(&values), bits(&expected), "case {case}: {activation:?}, {}", kernel.name());
+                }
+                let mut expected = before.clone();
+                for (token, expected) in expected.chunks_exact_mut(rows).enumerate() {
+                    expected.iter_mut().zip(&apart[token * 2 * rows..]).for_each(|(sum, y)| *sum += y);
+                }
+                let mut values = before.clone();
+                let out = &mut Output { values: &mut values, stride: rows };
+                gemm::fused(pool, kernel, (&both[..1], Fused::Add), &x, out);
+                assert_eq!(bits(&values), bits(&expected), "case {case}: added, {}", kernel.name());
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "as many gates as values")]
+fn gates_of_another_height_are_refused() {
+    let mut random = Random(5);
+    let layers = [20, 21].map(|rows| random.layer(rows, 64, (Encoding::T2, Order::Rows, (0, 0)), false));
+    let linears = layers.each_ref().map(|layer| Linear { weight: layer.packed.matrix(), bias: None, offset: 0 });
+    let Some(kernel) = Kernel::available().next() else { panic!("as many gates as values: no kernel") };
+    let (x, mut values) = (random.activations(20, 64, false), vec![0.0; 20 * 21]);
+    let out = &mut Output { values: &mut values, stride: 21 };
+    gemm::fused(&Pool::new(1).unwrap(), kernel, (&linears, Fused::Gate(Activation::Relu2)), &x, out);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::activations::Activations;
 use super::gemv::{self, Deal, Kernel};
 use super::matrix::Matrix;
+use super::ops::Activation;
 use super::platform::Platform;
 use super::{Cpu, gemm, strips};
 
@@ -29,6 +30,17 @@ pub struct Output<'a> {
     pub stride: usize,
 }
 
+/// What becomes of the outputs of linear layers on their way to memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fused {
+    /// They are written, as [`Cpu::linear`] does.
+    Nothing,
+    /// They are added to what is there.
+    Add,
+    /// Of two layers with as many rows: `activation(first) · second` is written where the first one's outputs go.
+    Gate(Activation),
+}
+
 impl Cpu {
     /// Tells which layers a call of few tokens computes next: threads that have nothing to do until then fetch the first weights that they will read.
     pub fn expect(&self, layers: &[Linear<'_>]) {
@@ -37,16 +49,36 @@ impl Cpu {
         }
     }
 
+    /// Whether [`Cpu::linear_fused`] computes so many tokens of `cols` inputs: where there are few, the weights take the time, and others do.
+    pub fn fuses(&self, tokens: usize, cols: usize) -> bool {
+        self.many_tokens(tokens, cols).is_some()
+    }
+
+    /// [`Cpu::linear`] together with what reads its outputs next, so that they pass through memory less often. The bits are those of both apart.
+    ///
+    /// # Panics
+    ///
+    /// As [`Cpu::linear`], where [`Cpu::fuses`] says no, and where the layers of a gate are not two of the same number of rows.
+    pub fn linear_fused(&self, layers: &[Linear<'_>], fused: Fused, x: &Activations, out: &mut Output<'_>) {
+        let Some(kernel) = self.many_tokens(x.tokens(), x.cols()) else {
+            panic!("{} tokens are too few, or no kernel fuses them", x.tokens())
+        };
+        gemm::fused(&self.pool, kernel, (layers, fused), x, out);
+    }
+
+    /// The kernel for many tokens, if there is one and so many are many.
+    fn many_tokens(&self, tokens: usize, cols: usize) -> Option<gemm::Kernel> {
+        let few = few_tokens(self.platform).filter(|_| cols <= MOST_COLS);
+        gemm::Kernel::of(self.platform).filter(|kernel| few.is_none() || tokens >= kernel.pays_from())
+    }
+
     /// Computes some linear layers of the same inputs. Panics where shapes do not fit or outputs overlap.
     pub fn linear(&self, layers: &[Linear<'_>], x: &Activations, out: &mut Output<'_>) {
-        let few = few_tokens(self.platform).filter(|_| x.cols() <= MOST_COLS);
-        if let Some(kernel) = gemm::Kernel::of(self.platform)
-            && (few.is_none() || x.tokens() >= kernel.pays_from())
-        {
+        if let Some(kernel) = self.many_tokens(x.tokens(), x.cols()) {
             return gemm::linear(&self.pool, kernel, layers, x, out);
         }
         check(layers, x, out);
-        match few {
+        match few_tokens(self.platform).filter(|_| x.cols() <= MOST_COLS) {
             Some(kernel) => gemv::linear((&self.pool, &self.scratch), kernel, layers, x, out),
             None => strips::linear(&self.pool, layers, x, out),
         }

@@ -34,7 +34,7 @@ mod x86_64;
 
 pub use activations::{Activations, Rule};
 pub use ceiling::AHEAD;
-pub use linear::{Linear, Output};
+pub use linear::{Fused, Linear, Output};
 pub use matrix::{Dense, Matrix, Packed};
 pub use platform::{Isa, Platform, PlatformError, VARIABLE};
 pub use pool::Pool;

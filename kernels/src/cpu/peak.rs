@@ -37,8 +37,8 @@ fn operations(isa: Isa) -> u64 {
         #[cfg(not(target_arch = "aarch64"))]
         Isa::Neon => PLAIN as u64,
         Isa::Portable => PLAIN as u64,
-        // Registers of 32 products each.
-        Isa::Avx2 => 8 * 32,
+        // Registers of 32 products each, with AVX-VNNI as without.
+        Isa::Avx2 => 12 * 32,
         // Registers of 64 products each.
         Isa::Avx512 => 12 * 64,
         // Tiles of 16 × 16 sums of 64 products each.
@@ -48,6 +48,9 @@ fn operations(isa: Isa) -> u64 {
 
 fn turns(isa: Isa) {
     match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: that the processor has AVX-VNNI is seen, AVX2 is what the platform in use proves.
+        Isa::Avx2 if is_x86_feature_detected!("avxvnni") => unsafe { super::x86_64::peak::avx_vnni(TURNS) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the platform that is in use is the proof that the processor has these instructions.
         Isa::Avx2 => unsafe { super::x86_64::peak::avx2(TURNS) },

@@ -120,10 +120,11 @@ impl Engine for CpuEngine {
             x.chunks_exact_mut(c.hidden).zip(step.tokens).for_each(|(x, &token)| embed.read_row(token as usize, x));
         });
         let mut projector = Projector { cpu, file, eps: c.norm_eps, buffers, profile };
+        let mut is_added = true;
         for (i, layer) in plan.layers.iter().enumerate() {
             interrupt.check()?;
-            // What a layer adds to the stream is added where the next one reads it.
-            let source = if i == 0 { Source::Rows(x) } else { Source::Sum { x, y } };
+            // What a layer adds to the stream is added where the next one reads it, unless its kernel does that.
+            let source = if is_added { Source::Rows(x) } else { Source::Sum { x, y } };
             let input = Input { source, norm: Some(&layer.attn_norm), rule: c.input_rule() };
             projector.run(&layer.qkv, input, qkv, Phase::Qkv);
             if n == 1 {
@@ -139,17 +140,18 @@ impl Engine for CpuEngine {
                 norm_heads(&layer.k_norm, c.q_width(), heads.kv_heads);
                 cache.attend(cpu, i, step.segments, qkv, attention);
             });
-            let source = Source::Rows(attention);
-            let input = Input { source, norm: layer.attn_sub_norm.as_deref(), rule: Rule::A8 };
-            projector.run(&layer.o, input, y, Phase::Out);
+            let input = Input { source: Source::Rows(attention), norm: layer.attn_sub_norm.as_deref(), rule: Rule::A8 };
+            is_added = projector.add(&layer.o, input, (x, y), n, Phase::Out);
 
-            let input = Input { source: Source::Sum { x, y }, norm: Some(&layer.ffn_norm), rule: c.input_rule() };
-            projector.run(&layer.gate_up, input, gate_up, Phase::GateUp);
-            let source = Source::Gated { activation: c.activation, gate_up };
-            let input = Input { source, norm: layer.ffn_sub_norm.as_deref(), rule: Rule::A8 };
-            projector.run(&layer.down, input, y, Phase::Down);
+            let source = if is_added { Source::Rows(x) } else { Source::Sum { x, y } };
+            let input = Input { source, norm: Some(&layer.ffn_norm), rule: c.input_rule() };
+            let gated = projector.gate(&layer.gate_up, input, (c.activation, gate_up), n);
+            let input = Input { source: gated, norm: layer.ffn_sub_norm.as_deref(), rule: Rule::A8 };
+            is_added = projector.add(&layer.down, input, (x, y), n, Phase::Down);
         }
-        profile.time(Phase::Add, || cpu.add(x, y));
+        if !is_added {
+            profile.time(Phase::Add, || cpu.add(x, y));
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! nothing is allocated for them unless the plan has some.
 
 use sbnc_kernels::cpu::ops::Activation;
-use sbnc_kernels::cpu::{Activations, Cpu, Linear, Output, Rule};
+use sbnc_kernels::cpu::{Activations, Cpu, Fused, Linear, Output, Rule};
 
 use crate::error::Result;
 use crate::memory::zeros;
@@ -42,17 +42,32 @@ pub(super) struct Projector<'a> {
 }
 
 impl Projector<'_> {
+    /// Whether so many rows are computed together with what reads the outputs.
+    fn fuses(&self, projections: &Projections, rows: usize) -> bool {
+        projections.share_input() && self.cpu.fuses(rows, projections.cols)
+    }
+
     /// Computes all parts: `out` has `projections.rows` values for each row of the input.
     pub(super) fn run(&mut self, projections: &Projections, input: Input<'_>, out: &mut [f32], phase: Phase) {
         if !projections.share_input() {
             return self.run_apart(projections, input, out, phase);
         }
-        let layers = layers(&projections.parts, self.file);
-        let layers = &layers[..projections.parts.len()];
         if out.len() == projections.rows {
-            self.cpu.expect(layers);
+            self.expect(projections);
         }
-        let Self { cpu, eps, buffers: Buffers { activations, .. }, profile, .. } = self;
+        self.run_fused(projections, input, (out, projections.rows), phase, Fused::Nothing);
+    }
+
+    /// Computes all parts together with what reads their outputs next: `out` has `stride` values for each row of the input.
+    fn run_fused(
+        &mut self,
+        projections: &Projections,
+        input: Input<'_>,
+        (values, stride): (&mut [f32], usize),
+        phase: Phase,
+        fused: Fused,
+    ) {
+        let Self { cpu, file, eps, buffers: Buffers { activations, .. }, profile } = self;
         let Input { source, norm, rule } = input;
         let (norm, cols) = (norm.map(|norm| (norm, *eps)), projections.cols);
         profile.time(Phase::Quantise, || match source {
@@ -63,8 +78,49 @@ impl Projector<'_> {
             }
         });
         profile.time(phase, || {
-            cpu.linear(layers, activations, &mut Output { values: out, stride: projections.rows });
+            let layers = layers(&projections.parts, file);
+            let (layers, out) = (&layers[..projections.parts.len()], &mut Output { values, stride });
+            match fused {
+                Fused::Nothing => cpu.linear(layers, activations, out),
+                fused => cpu.linear_fused(layers, fused, activations, out),
+            }
         });
+    }
+
+    /// Computes what is added to the residual stream `x`, and adds it if that is done with the product; otherwise it is in `y`.
+    pub(super) fn add(
+        &mut self,
+        projections: &Projections,
+        input: Input<'_>,
+        (x, y): (&mut [f32], &mut [f32]),
+        rows: usize,
+        phase: Phase,
+    ) -> bool {
+        let fuses = self.fuses(projections, rows);
+        if fuses {
+            self.run_fused(projections, input, (x, projections.rows), phase, Fused::Add);
+        } else {
+            self.run(projections, input, y, phase);
+        }
+        fuses
+    }
+
+    /// Computes a gate and its partner, and their product if that is done at once; says where what goes into the next layer is found.
+    pub(super) fn gate<'o>(
+        &mut self,
+        projections: &Projections,
+        input: Input<'_>,
+        (activation, gate_up): (Activation, &'o mut [f32]),
+        rows: usize,
+    ) -> Source<'o> {
+        if !self.fuses(projections, rows) || projections.parts.len() != 2 {
+            self.run(projections, input, gate_up, Phase::GateUp);
+            return Source::Gated { activation, gate_up };
+        }
+        let width = projections.rows / 2;
+        let gated = &mut gate_up[..rows * width];
+        self.run_fused(projections, input, (gated, width), Phase::GateUp, Fused::Gate(activation));
+        Source::Rows(gated)
     }
 
     /// Tells the kernels which projections of a single row come next.

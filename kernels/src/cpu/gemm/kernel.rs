@@ -6,14 +6,18 @@ mod aarch64;
 use std::ops::Range;
 
 use super::finish::Rows;
-#[cfg(target_arch = "x86_64")]
+use super::{Inputs, Scratch, Task};
 use crate::cpu::activations::BLOCK;
+use crate::cpu::pool::Shares;
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::x86_64::{amx, avx2, avx512};
+use crate::cpu::x86_64::{Avx512, amx, avx2, avx512};
 use crate::cpu::{Activations, Isa, Matrix, Platform};
 
 /// Rows of a panel.
 pub(crate) const PANEL: usize = 16;
+
+/// Bytes of activations that a task with AMX reads again and again: two thirds of the smallest second cache of such processors.
+const SLAB: usize = 1_400_000;
 
 /// Four columns of the rows of a panel, trit + 1.
 #[derive(Clone, Copy)]
@@ -34,12 +38,12 @@ impl Default for Line {
 /// Tokens of a tile of AMX.
 pub(crate) const TILE: usize = 16;
 
+/// Tokens that are multiplied side by side with AMX.
+pub(crate) const PAIR: usize = 2 * TILE;
+
 /// Some tokens and columns of the activations. Columns are whole blocks: beyond the last they are zero.
 pub(crate) struct Slab<'a> {
     pub(crate) x: &'a Activations,
-    /// For kernels that want them: for every 16 tokens and every 64 columns 16 lines.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "none does"))]
-    pub(crate) tiles: &'a [Line],
     pub(crate) tokens: Range<usize>,
     pub(crate) cols: Range<usize>,
 }
@@ -55,19 +59,14 @@ impl<'a> Slab<'a> {
         let start = (self.tokens.start + token) * self.x.stride;
         &self.x.values[start + self.cols.start..start + self.cols.end]
     }
-
-    /// The lines of 16 tokens. The slab begins with a whole tile.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) fn tile(&self, tile: usize) -> &'a [Line] {
-        let all = self.x.cols.div_ceil(BLOCK) * TILE;
-        let start = (self.tokens.start / TILE + tile) * all;
-        &self.tiles[start + self.cols.start / BLOCK * TILE..start + self.cols.end / BLOCK * TILE]
-    }
 }
 
 /// A way to multiply that this processor has: the value is the proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kernel(Way);
+pub struct Kernel {
+    way: Way,
+    platform: Platform,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -92,33 +91,42 @@ enum Way {
 impl Kernel {
     /// The one for a platform, if there is one.
     pub fn of(platform: Platform) -> Option<Self> {
-        match platform.isa() {
+        let way = match platform.isa() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if is_x86_feature_detected!("avxvnni") => Some(Self(Way::AvxVnni)),
-            Isa::Avx2 => Some(Self(Way::Avx2)),
-            Isa::Avx512 => Some(Self(Way::Avx512)),
-            Isa::Amx => Some(Self(Way::Amx)),
+            Isa::Avx2 if is_x86_feature_detected!("avxvnni") => Way::AvxVnni,
+            Isa::Avx2 => Way::Avx2,
+            Isa::Avx512 => Way::Avx512,
+            Isa::Amx => Way::Amx,
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => Way::of_arm().next_back().map(Self),
-            _ => None,
-        }
+            Isa::Neon => Way::of_arm().next_back()?,
+            _ => return None,
+        };
+        Some(Self { way, platform })
     }
 
     /// All that this processor has, the slowest first.
     pub fn available() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "aarch64")]
-        return Way::of_arm().map(Self);
+        return {
+            let platform = Platform::new(Isa::Neon).ok();
+            platform.into_iter().flat_map(|platform| Way::of_arm().map(move |way| Self { way, platform }))
+        };
         #[cfg(not(target_arch = "aarch64"))]
         {
-            let plain = Platform::new(Isa::Avx2).ok().map(|_| Self(Way::Avx2));
+            let plain = Platform::new(Isa::Avx2).ok().map(|platform| Self { way: Way::Avx2, platform });
             let best = Platform::available().filter_map(Self::of).filter(move |&kernel| Some(kernel) != plain);
             plain.into_iter().chain(best)
         }
     }
 
+    /// The platform that it is of.
+    pub(super) fn platform(self) -> Platform {
+        self.platform
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
-        match self.0 {
+        match self.way {
             Way::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Way::AvxVnni => "avx-vnni",
@@ -135,7 +143,7 @@ impl Kernel {
 
     /// Tokens from which on unpacking pays, where there is a kernel for few tokens: measured, on 64-bit Arm counted in instructions.
     pub(crate) fn pays_from(self) -> usize {
-        match self.0 {
+        match self.way {
             Way::Avx512 => 13,
             _ => 9,
         }
@@ -143,40 +151,42 @@ impl Kernel {
 
     /// Columns of a block at most.
     pub(super) fn block(self) -> usize {
-        match self.0 {
+        match self.way {
             Way::Avx512 => 576,
+            Way::Amx => unreachable!("tiles take all columns"),
             _ => 1024,
+        }
+    }
+
+    /// Tokens of a task at most. Their sums and a block of their columns share the second cache; with AMX, which has no such sums, their columns have half of it.
+    pub(super) fn most_tokens(self, cols: usize) -> usize {
+        match self.way {
+            Way::Amx => (SLAB / cols.next_multiple_of(BLOCK) / PAIR * PAIR).clamp(PAIR, 1024),
+            _ => 512,
         }
     }
 
     /// Tasks begin with a multiple of so many tokens.
     pub(super) fn token_step(self) -> usize {
-        match self.0 {
-            Way::Amx => 2 * TILE,
+        match self.way {
+            Way::Amx => PAIR,
             _ => 6,
-        }
-    }
-
-    /// Panels and tokens that are multiplied for so many: some fill up tiles.
-    pub(super) fn filled_up(self, panels: usize, tokens: usize) -> (usize, usize) {
-        match self.0 {
-            Way::Amx => (panels.next_multiple_of(2), tokens.next_multiple_of(TILE)),
-            _ => (panels, tokens),
         }
     }
 
     /// Whether it multiplies tiles of activations rather than rows.
     pub(super) fn wants_tiles(self) -> bool {
-        self.0 == Way::Amx
+        self.way == Way::Amx
     }
 
-    /// The least rows of a task, and the most.
-    pub(super) fn row_steps(self) -> (usize, usize) {
-        match self.0 {
+    /// The least rows of a task, and the most: of one layer, or of each of two.
+    pub(super) fn row_steps(self, two: bool) -> (usize, usize) {
+        let (least, most) = match self.way {
             Way::Avx512 => (64, 64),
-            Way::Amx => (32, 128),
-            _ => (16, 64),
-        }
+            Way::Amx => (2 * PANEL, 512),
+            _ => (2 * PANEL, 64),
+        };
+        if two { (least / 2, most / 2) } else { (least, most) }
     }
 }
 
@@ -186,7 +196,7 @@ impl Kernel {
     pub(super) fn totals(self, x: &Activations, first: usize, totals: &mut [i32]) {
         for (i, total) in totals.iter_mut().enumerate() {
             let row = &x.values[(first + i) * x.stride..][..x.cols.next_multiple_of(BLOCK)];
-            *total = match self.0 {
+            *total = match self.way {
                 // SAFETY: the value proves that the processor has the instructions.
                 Way::Avx2 | Way::AvxVnni => unsafe { avx2::gemm::total(row) },
                 // SAFETY: as above.
@@ -195,18 +205,31 @@ impl Kernel {
         }
     }
 
-    /// Lines of 16 tokens from `first` on, 64 columns after 64 columns.
-    pub(super) fn tile(self, x: &Activations, first: usize, lines: &mut [Line]) {
-        let cols = x.cols.next_multiple_of(BLOCK);
-        for row in 0..TILE {
-            let lines = lines[row..].iter_mut().step_by(TILE);
-            if first + row >= x.tokens {
-                lines.for_each(|line| *line = Line::default());
-                continue;
-            }
-            let blocks = x.values[(first + row) * x.stride..][..cols].as_chunks::<BLOCK>().0;
-            lines.zip(blocks).for_each(|(line, block)| line.0 = block.map(i8::cast_unsigned));
+    /// Lines of up to 32 tokens from `first` on, and the sum of each token.
+    pub(super) fn tiles(self, x: &Activations, first: usize, lines: &mut [Line], totals: &mut [i32]) {
+        match self.way {
+            // SAFETY: the value proves that the processor has the instructions.
+            Way::Amx => unsafe { amx::gemm::bring_together(x, first, lines, totals) },
+            Way::Avx2 | Way::AvxVnni | Way::Avx512 => unreachable!("only AMX wants tiles"),
         }
+    }
+
+    /// Computes a task without sums in memory, if that is its way.
+    pub(super) fn streams(
+        self,
+        task: &Task<'_>,
+        x: (&Activations, &Inputs),
+        scratch: &mut Scratch,
+        out: (&Shares<'_, f32>, usize),
+    ) -> bool {
+        match self.way {
+            Way::Avx2 | Way::AvxVnni | Way::Avx512 => return false,
+            Way::Amx => {}
+        }
+        let Some(simd) = Avx512::new(self.platform) else { return false };
+        // SAFETY: the value proves that the processor has the instructions; tasks of a call have different outputs.
+        unsafe { amx::gemm::run(simd, task, x, scratch, out) };
+        true
     }
 
     /// Rows of a matrix with two bits a trit, `stride` bytes apart. What is beyond the last column is arbitrary.
@@ -218,7 +241,7 @@ impl Kernel {
         stride: usize,
         windows: &mut Vec<u8>,
     ) {
-        match self.0 {
+        match self.way {
             // SAFETY: the value proves that the processor has the instructions.
             Way::Avx2 | Way::AvxVnni => unsafe { avx2::rows::unpack(weight, range, out, stride, windows) },
             // SAFETY: as above.
@@ -228,7 +251,7 @@ impl Kernel {
 
     /// Lines of a panel from 16 rows with two bits a trit, from byte `first` of each on.
     pub(super) fn panel(self, rows: &[u8], stride: usize, first: usize, lines: &mut [Line]) {
-        match self.0 {
+        match self.way {
             // SAFETY: the value proves that the processor has the instructions.
             Way::Avx2 | Way::AvxVnni => unsafe { avx2::panel::panel(rows, stride, first, lines) },
             // SAFETY: as above.
@@ -238,15 +261,14 @@ impl Kernel {
 
     /// Multiplies panels with a slab; `sums` are added to (`add`) or written.
     pub(super) fn multiply(self, lines: &[Line], slab: &Slab<'_>, sums: &mut [SumLine], add: bool) {
-        match self.0 {
+        match self.way {
             // SAFETY: the value proves that the processor has the instructions.
             Way::Avx2 => unsafe { avx2::gemm::multiply(lines, slab, sums, add) },
             // SAFETY: as above.
             Way::AvxVnni => unsafe { avx2::vnni::multiply(lines, slab, sums, add) },
             // SAFETY: as above.
             Way::Avx512 => unsafe { avx512::gemm::multiply(lines, slab, sums, add) },
-            // SAFETY: as above.
-            Way::Amx => unsafe { amx::gemm::multiply(lines, slab, sums, add) },
+            Way::Amx => unreachable!("tiles are not multiplied block by block"),
         }
     }
 
@@ -269,7 +291,7 @@ impl Kernel {
         scale: f32,
         out: &mut [f32],
     ) {
-        match self.0 {
+        match self.way {
             // SAFETY: the value proves that the processor has the instructions.
             Way::Avx2 | Way::AvxVnni => unsafe { avx2::gemm::finish(rows, sums, token, total, scale, out) },
             // SAFETY: as above.
@@ -288,7 +310,17 @@ impl Kernel {
         unreachable!("no kernel is available")
     }
 
-    pub(super) fn tile(self, _: &Activations, _: usize, _: &mut [Line]) {
+    pub(super) fn tiles(self, _: &Activations, _: usize, _: &mut [Line], _: &mut [i32]) {
+        unreachable!("no kernel is available")
+    }
+
+    pub(super) fn streams(
+        self,
+        _: &Task<'_>,
+        _: (&Activations, &Inputs),
+        _: &mut Scratch,
+        _: (&Shares<'_, f32>, usize),
+    ) -> bool {
         unreachable!("no kernel is available")
     }
 

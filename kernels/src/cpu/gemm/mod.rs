@@ -9,6 +9,10 @@
 //!               ── finish ──▶ f32                             (sum − Σ x) × (row scale / activation scale) + bias
 //! ```
 //!
+//! With AMX the same steps overlap: two panels hold all columns, and while tiles multiply them, vectors finish the sums before and unpack the panels after;
+//! see `x86_64/amx/gemm.rs`. Outputs may be added to what is there, or become a gated product, before they are written ([`Fused`]): they are many bytes,
+//! which would otherwise be written, read and written again.
+//!
 //! A panel is what both VNNI and AMX multiply with: unsigned weights, four columns of a row side by side. This module cuts the work up and knows no
 //! instructions; a [`Kernel`] does. Few tokens are not its business: there reading the weights takes the time, not multiplying.
 
@@ -21,18 +25,20 @@ use std::ops::Range;
 
 pub(crate) use finish::{Rows, finish};
 pub use kernel::Kernel;
+use kernel::PAIR;
 pub(crate) use kernel::{Line, PANEL, Slab, SumLine, TILE};
 pub(crate) use rows::tables;
 
 use super::activations::{Activations, BLOCK};
-use super::linear::{Linear, Output, check};
+use super::linear::{Fused, Linear, Output, check};
+use super::ops::rows::{Add, GateRow};
 use super::pool::{Pool, Shares};
-
-/// Tokens of a task at most: their sums and a block of their columns share the second cache.
-const MAX_TOKENS: usize = 512;
 
 /// Outputs of so many tokens are waited for while others are written: they are far apart, and not in a cache.
 const AHEAD: usize = 8;
+
+/// Rows of a task at most, where sums are kept in memory.
+const MOST_ROWS: usize = 64;
 
 /// Tasks for each thread that even out the end of a call.
 const TASKS: usize = 4;
@@ -45,23 +51,24 @@ thread_local! {
 }
 
 /// What all tasks of a call need of the activations, beside themselves.
-struct Inputs {
+pub(crate) struct Inputs {
     /// `Σ x` of every token.
-    totals: Vec<i32>,
-    /// Tiles, for kernels that want them.
-    tiles: Vec<Line>,
+    pub(crate) totals: Vec<i32>,
+    /// For kernels that multiply tiles: for every 32 tokens and every 64 columns a line of each token, so that they lie in the order of their use. Where
+    /// no more than 16 tokens are left, there are 16 lines.
+    pub(crate) tiles: Vec<Line>,
 }
 
 /// Buffers of a task.
-struct Scratch {
+pub(crate) struct Scratch {
     /// Rows with two bits a trit.
-    rows: Vec<u8>,
+    pub(crate) rows: Vec<u8>,
     /// An expanded strip of windows, on its way to `rows`.
-    windows: Vec<u8>,
-    /// A block of columns of all panels.
-    lines: Vec<Line>,
-    /// Sums of all panels and tokens.
-    sums: Vec<SumLine>,
+    pub(crate) windows: Vec<u8>,
+    /// Panels: some columns of all rows of a task, or all columns of some rows.
+    pub(crate) lines: Vec<Line>,
+    /// Sums of panels and tokens.
+    pub(crate) sums: Vec<SumLine>,
 }
 
 impl Scratch {
@@ -71,15 +78,21 @@ impl Scratch {
 }
 
 /// Part of a layer: what one thread computes at a time.
-struct Task<'a> {
-    layer: Linear<'a>,
-    rows: Range<usize>,
-    tokens: Range<usize>,
+pub(crate) struct Task<'a> {
+    /// One layer, or two whose outputs become one.
+    pub(crate) layer: Linear<'a>,
+    pub(crate) partner: Option<Linear<'a>>,
+    pub(crate) fused: Fused,
+    pub(crate) rows: Range<usize>,
+    pub(crate) tokens: Range<usize>,
 }
 
 /// How the layers of a call are cut into tasks.
 struct Plan<'a> {
     layers: &'a [Linear<'a>],
+    /// Of the only layer.
+    partner: Option<Linear<'a>>,
+    fused: Fused,
     tokens: usize,
     /// Rows and tokens of a task.
     task: (usize, usize),
@@ -87,11 +100,31 @@ struct Plan<'a> {
 
 /// Computes some layers of the same inputs. Panics where shapes do not fit or outputs overlap.
 pub fn linear(pool: &Pool, kernel: Kernel, layers: &[Linear<'_>], x: &Activations, out: &mut Output<'_>) {
+    fused(pool, kernel, (layers, Fused::Nothing), x, out);
+}
+
+/// As [`linear`], together with what becomes of the outputs. Panics where the layers of a gate are not two of the same number of rows, too.
+pub fn fused(
+    pool: &Pool,
+    kernel: Kernel,
+    (layers, fused): (&[Linear<'_>], Fused),
+    x: &Activations,
+    out: &mut Output<'_>,
+) {
+    let (layers, partner) = match (fused, layers) {
+        (Fused::Gate(_), &[gate, up]) => {
+            assert_eq!(gate.weight.rows, up.weight.rows, "as many gates as values");
+            check(&[Linear { offset: gate.offset, ..up }], x, out);
+            (&layers[..1], Some(up))
+        }
+        (Fused::Gate(_), _) => panic!("a gate has two layers, found {}", layers.len()),
+        _ => (layers, None),
+    };
     check(layers, x, out);
     if x.tokens() == 0 {
         return;
     }
-    let plan = Plan::new(layers, x.tokens(), kernel, pool.threads());
+    let plan = Plan::new((layers, partner, fused), x.tokens(), kernel, pool.threads());
     INPUTS.with_borrow_mut(|inputs| {
         inputs.fill(pool, kernel, x);
         let (inputs, values, stride) = (&*inputs, Shares::new(out.values), out.stride);
@@ -107,28 +140,43 @@ impl Inputs {
     }
 
     fn fill(&mut self, pool: &Pool, kernel: Kernel, x: &Activations) {
-        grow(&mut self.totals, x.tokens());
-        let share = x.tokens().div_ceil(pool.threads());
-        pool.chunks(&mut self.totals[..x.tokens()], share, &|i, totals| kernel.totals(x, i * share, totals));
-        if kernel.wants_tiles() {
-            let lines = x.cols().div_ceil(BLOCK) * TILE;
-            let all = x.tokens().div_ceil(TILE) * lines;
-            grow(&mut self.tiles, all);
-            pool.chunks(&mut self.tiles[..all], lines, &|i, lines| kernel.tile(x, i * TILE, lines));
+        let tokens = x.tokens();
+        grow(&mut self.totals, tokens);
+        let totals = Shares::new(&mut self.totals[..tokens]);
+        if !kernel.wants_tiles() {
+            let share = tokens.div_ceil(pool.threads());
+            return pool.run(tokens.div_ceil(share), &|i| {
+                // SAFETY: every share is another one's.
+                kernel.totals(x, i * share, unsafe { totals.range(i * share, share.min(tokens - i * share)) });
+            });
         }
+        let steps = x.cols().div_ceil(BLOCK);
+        let all = tokens.div_ceil(TILE) * TILE * steps;
+        grow(&mut self.tiles, all);
+        pool.chunks(&mut self.tiles[..all], PAIR * steps, &|i, lines| {
+            // SAFETY: every pair of tiles has other tokens.
+            let totals = unsafe { totals.range(i * PAIR, PAIR.min(tokens - i * PAIR)) };
+            kernel.tiles(x, i * PAIR, lines, totals);
+        });
     }
 }
 
 impl<'a> Plan<'a> {
-    fn new(layers: &'a [Linear<'a>], tokens: usize, kernel: Kernel, threads: usize) -> Self {
-        let token_blocks = tokens.div_ceil(MAX_TOKENS);
+    fn new(
+        (layers, partner, fused): (&'a [Linear<'a>], Option<Linear<'a>>, Fused),
+        tokens: usize,
+        kernel: Kernel,
+        threads: usize,
+    ) -> Self {
+        let cols = layers.iter().map(|layer| layer.weight.cols).max().unwrap_or(0);
+        let token_blocks = tokens.div_ceil(kernel.most_tokens(cols));
         let per_block = tokens.div_ceil(token_blocks).next_multiple_of(kernel.token_step());
         let all: usize = layers.iter().map(|layer| layer.weight.rows).sum();
         // Large tasks read the activations less often; smaller ones keep all threads busy to the end.
         let wanted = all * token_blocks / (TASKS * threads);
-        let (step, most) = kernel.row_steps();
+        let (step, most) = kernel.row_steps(partner.is_some());
         let rows = (wanted / step * step).clamp(step, most);
-        Self { layers, tokens, task: (rows, per_block) }
+        Self { layers, partner, fused, tokens, task: (rows, per_block) }
     }
 
     fn tasks(&self) -> usize {
@@ -147,7 +195,7 @@ impl<'a> Plan<'a> {
             let tasks = layer.weight.rows.div_ceil(rows);
             if row_task < tasks {
                 let rows = row_task * rows..layer.weight.rows.min((row_task + 1) * rows);
-                return Task { layer: *layer, rows, tokens };
+                return Task { layer: *layer, partner: self.partner, fused: self.fused, rows, tokens };
             }
             row_task -= tasks;
         }
@@ -155,7 +203,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-impl Task<'_> {
+impl<'a> Task<'a> {
     fn run(
         &self,
         kernel: Kernel,
@@ -164,14 +212,21 @@ impl Task<'_> {
         out: &Shares<'_, f32>,
         stride: usize,
     ) {
-        let (panels, tokens) = kernel.filled_up(self.rows.len().div_ceil(PANEL), self.tokens.len());
+        if kernel.streams(self, (x, inputs), scratch, (out, stride)) {
+            return;
+        }
+        let (side, tokens) = (self.rows.len().div_ceil(PANEL), self.tokens.len());
+        let panels = if self.partner.is_some() { 2 * side } else { side };
         let cols = x.cols().next_multiple_of(BLOCK);
         let block = block_of(cols, kernel.block());
         let row_bytes = rows::stride(cols);
         grow(&mut scratch.rows, panels * PANEL * row_bytes);
         grow(&mut scratch.lines, panels * block / 4);
         grow(&mut scratch.sums, panels * tokens);
-        kernel.rows(&self.layer.weight, self.rows.clone(), &mut scratch.rows, row_bytes, &mut scratch.windows);
+        let sides = scratch.rows.chunks_exact_mut(side * PANEL * row_bytes);
+        for (layer, rows) in [Some(self.layer), self.partner].into_iter().flatten().zip(sides) {
+            kernel.rows(&layer.weight, self.rows.clone(), rows, row_bytes, &mut scratch.windows);
+        }
         let sums = &mut scratch.sums[..panels * tokens];
         for first in (0..cols).step_by(block) {
             let width = block.min(cols - first);
@@ -179,7 +234,7 @@ impl Task<'_> {
             for (lines, rows) in lines.chunks_exact_mut(width / 4).zip(scratch.rows.chunks_exact(PANEL * row_bytes)) {
                 kernel.panel(rows, row_bytes, first / 4, lines);
             }
-            let slab = Slab { x, tiles: &inputs.tiles, tokens: self.tokens.clone(), cols: first..first + width };
+            let slab = Slab { x, tokens: self.tokens.clone(), cols: first..first + width };
             kernel.multiply(lines, &slab, sums, first > 0);
         }
         self.finish(kernel, (x, inputs), (sums, tokens), out, stride);
@@ -193,18 +248,56 @@ impl Task<'_> {
         out: &Shares<'_, f32>,
         stride: usize,
     ) {
-        let scales = &self.layer.weight.scales[self.rows.clone()];
-        let rows = Rows::new(scales, self.layer.bias.map(|bias| &bias[self.rows.clone()]));
+        let rows = [Some(self.layer), self.partner].map(|layer| layer.map(|layer| self.of_rows(&layer)));
+        let [Some(rows), partner] = rows else { unreachable!("a task has a layer") };
+        let (count, side) = (self.rows.len(), self.rows.len().div_ceil(PANEL) * tokens);
+        let mut both = [0.0; 2 * MOST_ROWS];
+        let both = &mut both[..2 * count];
         for (i, token) in self.tokens.clone().enumerate() {
-            let start = token * stride + self.layer.offset + self.rows.start;
             if i + AHEAD < self.tokens.len() {
                 // SAFETY: a later part of the same task, of which this is the only one alive. That tasks do not overlap is said below.
-                kernel.expect(unsafe { out.range(start + AHEAD * stride, scales.len()) });
+                kernel.expect(unsafe { self.outputs(out, stride, token + AHEAD, self.rows.clone()) });
             }
             // SAFETY: tasks are pairwise different in token or row, and `check` found that layers have places of their own.
-            let out = unsafe { out.range(start, scales.len()) };
-            kernel.finish(&rows, sums, (i, tokens), inputs.totals[token], x.scale(token), out);
+            let out = unsafe { self.outputs(out, stride, token, self.rows.clone()) };
+            let (total, scale) = (inputs.totals[token], x.scale(token));
+            match (self.fused, &partner) {
+                (Fused::Gate(activation), Some(partner)) => {
+                    let (gate, up) = both.split_at_mut(count);
+                    kernel.finish(&rows, &sums[..side], (i, tokens), total, scale, gate);
+                    kernel.finish(partner, &sums[side..], (i, tokens), total, scale, up);
+                    kernel.platform().dispatch(GateRow { activation, gate_up: both, out });
+                }
+                (Fused::Add, _) => {
+                    let y = &mut both[..count];
+                    kernel.finish(&rows, sums, (i, tokens), total, scale, y);
+                    kernel.platform().dispatch(Add(out, y));
+                }
+                _ => kernel.finish(&rows, sums, (i, tokens), total, scale, out),
+            }
         }
+    }
+
+    /// What belongs to the rows of the task in one of its layers.
+    pub(crate) fn of_rows(&self, layer: &Linear<'a>) -> Rows<'a> {
+        Rows::new(&layer.weight.scales[self.rows.clone()], layer.bias.map(|bias| &bias[self.rows.clone()]))
+    }
+
+    /// The outputs of a token and some rows of the task.
+    ///
+    /// # Safety
+    ///
+    /// They are not in use elsewhere.
+    #[allow(clippy::mut_from_ref, reason = "as for `Shares::range`")]
+    pub(crate) unsafe fn outputs<'o>(
+        &self,
+        out: &'o Shares<'_, f32>,
+        stride: usize,
+        token: usize,
+        rows: Range<usize>,
+    ) -> &'o mut [f32] {
+        // SAFETY: the caller's.
+        unsafe { out.range(token * stride + self.layer.offset + rows.start, rows.len()) }
     }
 }
 
@@ -213,7 +306,7 @@ fn block_of(cols: usize, most: usize) -> usize {
     cols.div_ceil(cols.div_ceil(most)).next_multiple_of(BLOCK)
 }
 
-fn grow<T: Clone + Default>(buffer: &mut Vec<T>, len: usize) {
+pub(crate) fn grow<T: Clone + Default>(buffer: &mut Vec<T>, len: usize) {
     if buffer.len() < len {
         buffer.resize(len, T::default());
     }

@@ -90,11 +90,11 @@ impl Kernel for AddQuantiseRow<'_> {
 }
 
 /// `out = activation(gate) · up`.
-pub(super) struct GateRow<'a> {
-    pub(super) activation: Activation,
+pub(crate) struct GateRow<'a> {
+    pub(crate) activation: Activation,
     /// Gate, then up.
-    pub(super) gate_up: &'a [f32],
-    pub(super) out: &'a mut [f32],
+    pub(crate) gate_up: &'a [f32],
+    pub(crate) out: &'a mut [f32],
 }
 
 impl Kernel for GateRow<'_> {
@@ -138,7 +138,7 @@ impl Kernel for GateQuantiseRow<'_> {
 }
 
 /// `x += y`.
-pub(super) struct Add<'a>(pub(super) &'a mut [f32], pub(super) &'a [f32]);
+pub(crate) struct Add<'a>(pub(crate) &'a mut [f32], pub(crate) &'a [f32]);
 
 impl Kernel for Add<'_> {
     type Output = ();
@@ -273,6 +273,17 @@ fn largest_magnitude<S: Simd<N>, const N: usize>(s: S, x: &[f32]) -> f32 {
         all = s.max(some, all);
     }
     tail.iter().fold(s.largest(all), |largest, v| largest.max(v.abs()))
+}
+
+/// `activation(gate) · up`.
+#[inline(always)]
+pub(crate) fn activate<S: Simd<N>, const N: usize>(s: S, activation: Activation, gate: S::F, up: S::F) -> S::F {
+    let activated = match activation {
+        Activation::Silu => Silu::apply(s, gate),
+        Activation::Relu2 => Relu2::apply(s, gate),
+        Activation::Gelu => Gelu::apply(s, gate),
+    };
+    s.mul(activated, up)
 }
 
 trait Function {

@@ -2,33 +2,90 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{
-    _mm256_add_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16, _mm512_dpbusd_epi32, _mm512_set1_epi8,
-    _mm512_set1_epi32,
+    _mm256_set1_epi8, _mm256_setzero_si256, _mm512_dpbusd_epi32, _mm512_set1_epi8, _mm512_set1_epi32,
 };
 use std::hint::black_box;
 
-/// Eight registers of 16-bit sums a turn: what a kernel does before it widens them, which it does rarely.
-#[target_feature(enable = "avx2")]
-pub(crate) fn avx2(turns: u32) {
-    let (x, y) = (black_box(_mm256_set1_epi8(1)), black_box(_mm256_set1_epi8(2)));
-    let mut sums = [_mm256_set1_epi16(0); 8];
-    let mut values = [y; 8];
-    for _ in 0..turns {
-        for (sum, y) in sums.iter_mut().zip(&mut values) {
-            // What the compiler cannot see through is multiplied anew each time.
-            *y = black_box_256(*y);
-            *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(x, *y));
+/// A loop of instructions on registers that are 1 (15) and 2 (14) in every byte.
+macro_rules! repeat {
+    ($turns:ident, [$($instruction:literal),*]) => {
+        // SAFETY: only the registers that are named here are written; the caller has the instructions.
+        unsafe {
+            asm!(
+                "2:",
+                $($instruction,)*
+                "dec {turns:e}",
+                "jnz 2b",
+                turns = inout(reg) $turns => _,
+                inout("ymm0") _mm256_setzero_si256() => _, inout("ymm1") _mm256_setzero_si256() => _,
+                inout("ymm2") _mm256_setzero_si256() => _, inout("ymm3") _mm256_setzero_si256() => _,
+                inout("ymm4") _mm256_setzero_si256() => _, inout("ymm5") _mm256_setzero_si256() => _,
+                inout("ymm6") _mm256_setzero_si256() => _, inout("ymm7") _mm256_setzero_si256() => _,
+                inout("ymm8") _mm256_setzero_si256() => _, inout("ymm9") _mm256_setzero_si256() => _,
+                inout("ymm10") _mm256_setzero_si256() => _, inout("ymm11") _mm256_setzero_si256() => _,
+                out("ymm12") _, out("ymm13") _,
+                in("ymm14") _mm256_set1_epi8(2), in("ymm15") _mm256_set1_epi8(1),
+                options(nostack, nomem),
+            );
         }
-    }
-    black_box(sums);
+    };
 }
 
-/// Hides where a value came from, leaving it in its register.
+/// Twelve registers of 16-bit sums a turn: what a kernel does before it widens them, which it does rarely. In assembly, because the compiler would
+/// multiply only once what is multiplied again and again.
 #[target_feature(enable = "avx2")]
-fn black_box_256(mut value: std::arch::x86_64::__m256i) -> std::arch::x86_64::__m256i {
-    // SAFETY: no instruction.
-    unsafe { asm!("/* {} */", inout(ymm_reg) value, options(nomem, nostack, preserves_flags, pure)) };
-    value
+pub(crate) fn avx2(turns: u32) {
+    repeat!(
+        turns,
+        [
+            "vpmaddubsw ymm12, ymm15, ymm14",
+            "vpaddw ymm0, ymm0, ymm12",
+            "vpmaddubsw ymm13, ymm15, ymm14",
+            "vpaddw ymm1, ymm1, ymm13",
+            "vpmaddubsw ymm12, ymm15, ymm14",
+            "vpaddw ymm2, ymm2, ymm12",
+            "vpmaddubsw ymm13, ymm15, ymm14",
+            "vpaddw ymm3, ymm3, ymm13",
+            "vpmaddubsw ymm12, ymm15, ymm14",
+            "vpaddw ymm4, ymm4, ymm12",
+            "vpmaddubsw ymm13, ymm15, ymm14",
+            "vpaddw ymm5, ymm5, ymm13",
+            "vpmaddubsw ymm12, ymm15, ymm14",
+            "vpaddw ymm6, ymm6, ymm12",
+            "vpmaddubsw ymm13, ymm15, ymm14",
+            "vpaddw ymm7, ymm7, ymm13",
+            "vpmaddubsw ymm12, ymm15, ymm14",
+            "vpaddw ymm8, ymm8, ymm12",
+            "vpmaddubsw ymm13, ymm15, ymm14",
+            "vpaddw ymm9, ymm9, ymm13",
+            "vpmaddubsw ymm12, ymm15, ymm14",
+            "vpaddw ymm10, ymm10, ymm12",
+            "vpmaddubsw ymm13, ymm15, ymm14",
+            "vpaddw ymm11, ymm11, ymm13"
+        ]
+    );
+}
+
+/// Twelve registers of 32-bit sums a turn.
+#[target_feature(enable = "avx2,avxvnni")]
+pub(crate) fn avx_vnni(turns: u32) {
+    repeat!(
+        turns,
+        [
+            "{{vex}} vpdpbusd ymm0, ymm15, ymm14",
+            "{{vex}} vpdpbusd ymm1, ymm15, ymm14",
+            "{{vex}} vpdpbusd ymm2, ymm15, ymm14",
+            "{{vex}} vpdpbusd ymm3, ymm15, ymm14",
+            "{{vex}} vpdpbusd ymm4, ymm15, ymm14",
+            "{{vex}} vpdpbusd ymm5, ymm15, ymm14",
+            "{{vex}} vpdpbusd ymm6, ymm15, ymm14",
+            "{{vex}} vpdpbusd ymm7, ymm15, ymm14",
+            "{{vex}} vpdpbusd ymm8, ymm15, ymm14",
+            "{{vex}} vpdpbusd ymm9, ymm15, ymm14",
+            "{{vex}} vpdpbusd ymm10, ymm15, ymm14",
+            "{{vex}} vpdpbusd ymm11, ymm15, ymm14"
+        ]
+    );
 }
 
 /// Twelve registers of 32-bit sums a turn.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Activations, Kernel, Line, Matrix, Rows, Slab, SumLine, TILE, Way};
+use super::{Activations, Inputs, Kernel, Line, Matrix, Rows, Scratch, Shares, Slab, SumLine, Task, Way};
 use crate::cpu::aarch64::{Matrices, Products, fetch_to_write, gemm, panel, rows};
 use crate::cpu::gemm::{PANEL, finish};
 
@@ -25,8 +25,19 @@ impl Kernel {
     }
 
     /// Tiles are for AMX.
-    pub(in crate::cpu::gemm) fn tile(self, _: &Activations, _: usize, _: &mut [Line]) {
-        unreachable!("no kernel of this processor wants tiles of {TILE} tokens")
+    pub(in crate::cpu::gemm) fn tiles(self, _: &Activations, _: usize, _: &mut [Line], _: &mut [i32]) {
+        unreachable!("no kernel of this processor wants tiles")
+    }
+
+    /// All ways of this processor keep sums in memory.
+    pub(in crate::cpu::gemm) fn streams(
+        self,
+        _: &Task<'_>,
+        _: (&Activations, &Inputs),
+        _: &mut Scratch,
+        _: (&Shares<'_, f32>, usize),
+    ) -> bool {
+        false
     }
 
     /// Rows of a matrix with two bits a trit, `stride` bytes apart. What is beyond the last column is arbitrary.
@@ -44,7 +55,7 @@ impl Kernel {
 
     /// Lines of a panel from 16 rows with two bits a trit, from byte `first` of each on.
     pub(in crate::cpu::gemm) fn panel(self, rows: &[u8], stride: usize, first: usize, lines: &mut [Line]) {
-        match self.0 {
+        match self.way {
             // SAFETY: every processor of this architecture has NEON.
             Way::NeonMatrices => unsafe { panel::pairs(rows, stride, first, lines) },
             // SAFETY: as above.
@@ -54,7 +65,7 @@ impl Kernel {
 
     /// Multiplies panels with a slab; `sums` are added to (`add`) or written.
     pub(in crate::cpu::gemm) fn multiply(self, lines: &[Line], slab: &Slab<'_>, sums: &mut [SumLine], add: bool) {
-        match (self.0, Products::dots(), Matrices::found()) {
+        match (self.way, Products::dots(), Matrices::found()) {
             // SAFETY: every processor of this architecture has NEON.
             (Way::NeonMatrices, _, Some(products)) => unsafe { gemm::matrices(products, lines, slab, sums, add) },
             // SAFETY: as above.

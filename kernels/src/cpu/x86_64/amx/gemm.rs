@@ -1,4 +1,4 @@
-//! Panels times activations with AMX: two panels and two times 16 tokens, four tiles of sums in registers.
+//! Panels times activations with AMX: two panels and two times 16 tokens, four tiles of sums in registers, over all columns.
 //!
 //! ```text
 //!              B0 = 16 lines of panel 0    B1 = panel 1            64 columns a step
@@ -6,232 +6,297 @@
 //! A1 = 16 tokens     C10                      C11
 //! ```
 //!
-//! A tile of weights is 16 lines of a panel. A tile of activations is 16 lines too, which were brought together once for the whole call: rows of the
-//! activations as they lie begin anywhere in a line, which halves the rate of loads. All tiles are whole: tokens and panels that only fill them up are
-//! multiplied and ignored.
+//! Tiles of two panels, and those of 32 tokens, lie in the order in which they are multiplied: both are streams out of the second cache, whose lines begin
+//! where those of the cache do. Tiles work beside the vector units, so a thread does with each step a little of what is to be done with vectors: it makes
+//! outputs of the sums before, and panels of the rows that come next. Sums leave the registers once, into 4 KiB that stay in the first cache.
+//!
+//! All tiles are whole: tokens and panels that only fill them up are multiplied and ignored.
 
-use std::arch::asm;
+use std::arch::x86_64::*;
+use std::ops::Range;
 
-use crate::cpu::gemm::{Line, Slab, SumLine, TILE};
+use super::tile::{PAIR, Tiles};
+use crate::cpu::activations::{Activations, BLOCK};
+use crate::cpu::gemm::{Inputs, Line, PANEL, Rows, Scratch, SumLine, TILE, Task, grow, rows};
+use crate::cpu::linear::Fused;
+use crate::cpu::ops::rows::activate;
+use crate::cpu::pool::Shares;
+use crate::cpu::x86_64::{Avx512, avx512};
 
-/// What `ldtilecfg` reads: the first palette, then bytes a row and rows of each tile.
-#[repr(C, align(64))]
-struct Shapes {
-    palette: u8,
-    start_row: u8,
-    reserved: [u8; 14],
-    row_bytes: [u16; 16],
-    rows: [u8; 16],
-}
+/// Rows that are unpacked at a time, where the encoding does not ask for more.
+const ROWS: usize = 8;
 
-/// Eight tiles of 16 lines.
-static WHOLE: Shapes = Shapes {
-    palette: 1,
-    start_row: 0,
-    reserved: [0; 14],
-    row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
-    rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
-};
-
-/// Multiplies an even number of panels with a slab of activations; `sums`, token by token for each panel, are added to (`add`) or written.
+/// Computes a task.
 ///
 /// # Safety
 ///
-/// The processor has AMX and the process may use it.
-pub(crate) unsafe fn multiply(lines: &[Line], slab: &Slab<'_>, sums: &mut [SumLine], add: bool) {
-    let (each, tiles) = (slab.cols.len() / 4, slab.tokens().div_ceil(TILE));
-    // SAFETY: the caller's; 64 bytes are read, as palette 1 wants them.
-    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const WHOLE, options(nostack, readonly)) };
-    for (lines, sums) in lines.chunks_exact(2 * each).zip(sums.chunks_exact_mut(2 * TILE * tiles)) {
-        let (panels, (sums0, sums1)) = (lines.split_at(each), sums.split_at_mut(TILE * tiles));
-        let tokens = (0..tiles).step_by(2).zip(sums0.chunks_mut(2 * TILE).zip(sums1.chunks_mut(2 * TILE)));
-        for (tile, sums) in tokens {
-            if tile + 1 < tiles {
-                // SAFETY: the caller's, and tiles are shaped.
-                unsafe { two_by_two([slab.tile(tile), slab.tile(tile + 1)], panels, sums, add) };
+/// The processor has AMX and the process may use it. No other task of the call has the same outputs.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,bmi2")]
+pub(crate) unsafe fn run(
+    simd: Avx512,
+    task: &Task<'_>,
+    (x, inputs): (&Activations, &Inputs),
+    scratch: &mut Scratch,
+    (out, stride): (&Shares<'_, f32>, usize),
+) {
+    let steps = x.cols.div_ceil(BLOCK);
+    let row_bytes = rows::stride(steps * BLOCK);
+    let each = PAIR * steps;
+    grow(&mut scratch.rows, PAIR * row_bytes);
+    grow(&mut scratch.lines, 2 * each);
+    grow(&mut scratch.sums, 2 * PAIR);
+    let Some((sums, _)) = scratch.sums.split_first_chunk_mut() else { return };
+    let (mut now, mut next) = scratch.lines[..2 * each].split_at_mut(each);
+    let mut unpacking =
+        Unpacking { task, row_bytes, rows: &mut scratch.rows, windows: &mut scratch.windows, row: 0, piece: 0 };
+    let mut outputs = Outputs {
+        task,
+        simd,
+        rows: task.of_rows(&task.layer),
+        of_partner: task.partner.map(|partner| task.of_rows(&partner)),
+        x,
+        totals: &inputs.totals,
+        out,
+        stride,
+        sums,
+        ready: Block::default(),
+        under_way: Block::default(),
+        turn: 0,
+    };
+    let tokens = &inputs.tiles[task.tokens.start / TILE * TILE * steps..];
+    let tokens = &tokens[..task.tokens.len().div_ceil(TILE) * TILE * steps];
+    let step = rows_of_pair(task);
+    unpacking.begin(task.rows.start);
+    unpacking.catch_up(unpacking.pieces(steps), now);
+    // SAFETY: the caller's; this function does not call itself.
+    let mut tiles = unsafe { Tiles::new() };
+    for row in task.rows.clone().step_by(step) {
+        let is_last = row + step >= task.rows.end;
+        unpacking.begin(row + step);
+        let pieces = if is_last { 0 } else { unpacking.pieces(steps) };
+        let (mut turn, turns) = (0, tokens.len().div_ceil(each) * steps);
+        for (pair, tokens) in tokens.chunks(each).enumerate() {
+            let first = task.tokens.start + pair * PAIR;
+            outputs.under_way = Block { row, first, count: PAIR.min(task.tokens.end - first) };
+            let panels = now.as_chunks().0;
+            tiles.clear();
+            if tokens.len() == each {
+                for (x, panels) in tokens.as_chunks().0.iter().zip(panels) {
+                    tiles.add_int8(x, panels);
+                    turn += 1;
+                    unpacking.catch_up(pieces * turn / turns, next);
+                    outputs.turn();
+                }
             } else {
-                // SAFETY: the caller's, and tiles are shaped.
-                unsafe { one_by_two(slab.tile(tile), panels, sums, add) };
+                for (x, panels) in tokens.as_chunks().0.iter().zip(panels) {
+                    tiles.add_int8_half(x, panels);
+                    turn += 1;
+                    unpacking.catch_up(pieces * turn / turns, next);
+                    outputs.turn();
+                }
             }
+            outputs.finish();
+            tiles.store(outputs.sums);
+            outputs.ready = outputs.under_way;
+        }
+        std::mem::swap(&mut now, &mut next);
+    }
+    outputs.under_way = Block::default();
+    outputs.finish();
+}
+
+/// Two panels on their way from stored rows to lines, piece by piece.
+struct Unpacking<'a, 'b> {
+    task: &'b Task<'a>,
+    row_bytes: usize,
+    /// Rows of both panels with two bits a trit.
+    rows: &'b mut [u8],
+    windows: &'b mut Vec<u8>,
+    /// The first row.
+    row: usize,
+    /// What comes next: pieces of rows, then tiles.
+    piece: usize,
+}
+
+impl Unpacking<'_, '_> {
+    fn begin(&mut self, row: usize) {
+        (self.row, self.piece) = (row, 0);
+    }
+
+    /// Rows of a piece.
+    fn rows_of_piece(&self) -> usize {
+        let layers = [Some(self.task.layer), self.task.partner].into_iter().flatten();
+        layers.map(|layer| layer.weight.packing.strip(layer.weight.cols).rows).fold(ROWS, usize::max)
+    }
+
+    /// Pieces of both panels.
+    fn pieces(&self, steps: usize) -> usize {
+        PAIR / self.rows_of_piece() + 2 * steps
+    }
+
+    /// Unpacks until `piece` pieces are done.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,bmi2")]
+    fn catch_up(&mut self, piece: usize, lines: &mut [Line]) {
+        while self.piece < piece {
+            self.next(lines);
+            self.piece += 1;
         }
     }
-    // SAFETY: the caller's. Tiles are empty again, so that the system need not save them.
-    unsafe { asm!("tilerelease", options(nostack, nomem)) };
-}
 
-/// Fetches 16 lines, four steps ahead.
-macro_rules! ahead {
-    ($tile:literal) => {
-        concat!(
-            "prefetcht0 [{",
-            $tile,
-            "} + 4096]\n",
-            "prefetcht0 [{",
-            $tile,
-            "} + 4160]\n",
-            "prefetcht0 [{",
-            $tile,
-            "} + 4224]\n",
-            "prefetcht0 [{",
-            $tile,
-            "} + 4288]\n",
-            "prefetcht0 [{",
-            $tile,
-            "} + 4352]\n",
-            "prefetcht0 [{",
-            $tile,
-            "} + 4416]\n",
-            "prefetcht0 [{",
-            $tile,
-            "} + 4480]\n",
-            "prefetcht0 [{",
-            $tile,
-            "} + 4544]\n",
-            "prefetcht0 [{",
-            $tile,
-            "} + 4608]\n",
-            "prefetcht0 [{",
-            $tile,
-            "} + 4672]\n",
-            "prefetcht0 [{",
-            $tile,
-            "} + 4736]\n",
-            "prefetcht0 [{",
-            $tile,
-            "} + 4800]\n",
-            "prefetcht0 [{",
-            $tile,
-            "} + 4864]\n",
-            "prefetcht0 [{",
-            $tile,
-            "} + 4928]\n",
-            "prefetcht0 [{",
-            $tile,
-            "} + 4992]\n",
-            "prefetcht0 [{",
-            $tile,
-            "} + 5056]\n",
-        )
-    };
-}
-
-/// Two panels times 32 tokens.
-///
-/// # Safety
-///
-/// The processor has AMX, the process may use it, and all tiles have 16 lines.
-unsafe fn two_by_two(
-    [x0, x1]: [&[Line]; 2],
-    (panel0, panel1): (&[Line], &[Line]),
-    (sums0, sums1): (&mut [SumLine], &mut [SumLine]),
-    add: bool,
-) {
-    let steps = panel0.len() / TILE;
-    assert!(steps > 0 && panel1.len() == panel0.len(), "panels of the same length");
-    assert!(x0.len() == TILE * steps && x1.len() == TILE * steps, "as many tiles of activations");
-    assert!(sums0.len() == 2 * TILE && sums1.len() == 2 * TILE, "sums of all tokens");
-    // SAFETY: the caller's. Each step reads 16 lines of both panels and of both tiles of tokens, which have `16 · steps`; 32 lines of both sums are
-    // read and written, as was checked. Fetching ahead does nothing where there is no memory.
-    unsafe {
-        asm!(
-            "test {add:e}, {add:e}",
-            "jz 2f",
-            "tileloadd tmm0, [{c0} + {line}]",
-            "tileloadd tmm1, [{c1} + {line}]",
-            "tileloadd tmm2, [{c0} + {line} + 1024]",
-            "tileloadd tmm3, [{c1} + {line} + 1024]",
-            "jmp 3f",
-            "2:",
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            ".p2align 5",
-            "3:",
-            "tileloadd tmm6, [{b0} + {line}]",
-            "tileloadd tmm4, [{x0} + {line}]",
-            "tdpbsud tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{b1} + {line}]",
-            "tdpbsud tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{x1} + {line}]",
-            "tdpbsud tmm2, tmm5, tmm6",
-            "tdpbsud tmm3, tmm5, tmm7",
-            ahead!("x0"),
-            ahead!("x1"),
-            "add {b0}, 1024",
-            "add {b1}, 1024",
-            "add {x0}, 1024",
-            "add {x1}, 1024",
-            "dec {steps}",
-            "jnz 3b",
-            "tilestored [{c0} + {line}], tmm0",
-            "tilestored [{c1} + {line}], tmm1",
-            "tilestored [{c0} + {line} + 1024], tmm2",
-            "tilestored [{c1} + {line} + 1024], tmm3",
-            add = in(reg) u32::from(add),
-            c0 = in(reg) sums0.as_mut_ptr(),
-            c1 = in(reg) sums1.as_mut_ptr(),
-            line = in(reg) 64usize,
-            b0 = inout(reg) panel0.as_ptr() => _,
-            b1 = inout(reg) panel1.as_ptr() => _,
-            x0 = inout(reg) x0.as_ptr() => _,
-            x1 = inout(reg) x1.as_ptr() => _,
-            steps = inout(reg) steps => _,
-            options(nostack),
-        );
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,bmi2")]
+    fn next(&mut self, lines: &mut [Line]) {
+        let count = self.rows_of_piece();
+        if let Some(tile) = self.piece.checked_sub(PAIR / count) {
+            let rows = &self.rows[tile % 2 * PANEL * self.row_bytes..];
+            avx512::panel::tile(rows, self.row_bytes, tile / 2 * (BLOCK / 4), &mut lines.as_chunks_mut().0[tile]);
+            return;
+        }
+        let first = self.piece * count;
+        let (layer, start) = match self.task.partner {
+            Some(partner) if first >= PANEL => (partner, self.row + first - PANEL),
+            _ => (self.task.layer, self.row + first),
+        };
+        let range = start..self.task.rows.end.min(start + count);
+        if !range.is_empty() {
+            let out = &mut self.rows[first * self.row_bytes..];
+            avx512::rows::unpack(&layer.weight, range, out, self.row_bytes, self.windows);
+        }
     }
 }
 
-/// Two panels times 16 tokens.
-///
-/// # Safety
-///
-/// The processor has AMX, the process may use it, and all tiles have 16 lines.
-unsafe fn one_by_two(
-    x0: &[Line],
-    (panel0, panel1): (&[Line], &[Line]),
-    (sums0, sums1): (&mut [SumLine], &mut [SumLine]),
-    add: bool,
-) {
-    let steps = panel0.len() / TILE;
-    assert!(steps > 0 && panel1.len() == panel0.len(), "panels of the same length");
-    assert!(x0.len() == TILE * steps, "as many tiles of activations");
-    assert!(sums0.len() == TILE && sums1.len() == TILE, "sums of all tokens");
-    // SAFETY: the caller's. Each step reads 16 lines of both panels and of the tile of tokens, which have `16 · steps`; 16 lines of both sums are read
-    // and written, as was checked.
-    unsafe {
-        asm!(
-            "test {add:e}, {add:e}",
-            "jz 2f",
-            "tileloadd tmm0, [{c0} + {line}]",
-            "tileloadd tmm1, [{c1} + {line}]",
-            "jmp 3f",
-            "2:",
-            "tilezero tmm0",
-            "tilezero tmm1",
-            ".p2align 5",
-            "3:",
-            "tileloadd tmm6, [{b0} + {line}]",
-            "tileloadd tmm4, [{x0} + {line}]",
-            "tdpbsud tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{b1} + {line}]",
-            "tdpbsud tmm1, tmm4, tmm7",
-            "add {b0}, 1024",
-            "add {b1}, 1024",
-            "add {x0}, 1024",
-            "dec {steps}",
-            "jnz 3b",
-            "tilestored [{c0} + {line}], tmm0",
-            "tilestored [{c1} + {line}], tmm1",
-            add = in(reg) u32::from(add),
-            c0 = in(reg) sums0.as_mut_ptr(),
-            c1 = in(reg) sums1.as_mut_ptr(),
-            line = in(reg) 64usize,
-            b0 = inout(reg) panel0.as_ptr() => _,
-            b1 = inout(reg) panel1.as_ptr() => _,
-            x0 = inout(reg) x0.as_ptr() => _,
-            steps = inout(reg) steps => _,
-            options(nostack),
-        );
+/// Rows of two panels and up to 32 tokens.
+#[derive(Clone, Copy, Default)]
+struct Block {
+    row: usize,
+    first: usize,
+    count: usize,
+}
+
+/// Sums on their way to outputs, token by token.
+struct Outputs<'a, 'b> {
+    task: &'b Task<'a>,
+    simd: Avx512,
+    rows: Rows<'a>,
+    of_partner: Option<Rows<'a>>,
+    x: &'b Activations,
+    totals: &'b [i32],
+    out: &'b Shares<'b, f32>,
+    stride: usize,
+    sums: &'b mut [SumLine; 2 * PAIR],
+    /// Whose sums they are.
+    ready: Block,
+    /// Whose sums the tiles hold.
+    under_way: Block,
+    /// The token that is next.
+    turn: usize,
+}
+
+impl Outputs<'_, '_> {
+    /// Makes outputs of the sums of a token, and asks for the memory of another one's.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,bmi2")]
+    fn turn(&mut self) {
+        if self.turn < self.ready.count {
+            self.token();
+        }
+        if self.turn < self.under_way.count {
+            let Block { row, first, .. } = self.under_way;
+            // SAFETY: outputs of this task, of which this is the only part that is in use; no other task has them, as `run` demands.
+            expect(unsafe { self.task.outputs(self.out, self.stride, first + self.turn, self.rows_from(row)) });
+        }
+        self.turn += 1;
+    }
+
+    /// Makes outputs of what is left, and begins anew.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,bmi2")]
+    fn finish(&mut self) {
+        while self.turn < self.ready.count {
+            self.turn();
+        }
+        self.turn = 0;
+    }
+
+    /// The rows of both panels from `row` on.
+    fn rows_from(&self, row: usize) -> Range<usize> {
+        row..self.task.rows.end.min(row + rows_of_pair(self.task))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,bmi2")]
+    fn token(&mut self) {
+        let Block { row, first, .. } = self.ready;
+        let (token, at) = (first + self.turn, self.turn / TILE * PAIR + self.turn % TILE);
+        let (total, scale) = (self.totals[token], self.x.scales[token]);
+        let first_row = row - self.task.rows.start;
+        // SAFETY: as for `turn`.
+        let out = unsafe { self.task.outputs(self.out, self.stride, token, self.rows_from(row)) };
+        let low = avx512::gemm::outputs(&self.rows, first_row, out.len().min(PANEL), &self.sums[at], total, scale);
+        let sums = &self.sums[at + TILE];
+        if let Fused::Gate(activation) = self.task.fused
+            && let Some(partner) = &self.of_partner
+        {
+            let up = avx512::gemm::outputs(partner, first_row, out.len(), sums, total, scale);
+            return avx512::store_floats(out, activate(self.simd, activation, low, up));
+        }
+        let (out, rest) = out.split_at_mut(out.len().min(PANEL));
+        self.write(out, low);
+        if !rest.is_empty() {
+            let high = avx512::gemm::outputs(&self.rows, first_row + PANEL, rest.len(), sums, total, scale);
+            self.write(rest, high);
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,bmi2")]
+    fn write(&self, out: &mut [f32], outputs: __m512) {
+        let outputs =
+            if self.task.fused == Fused::Add { _mm512_add_ps(avx512::load_floats(out), outputs) } else { outputs };
+        avx512::store_floats(out, outputs);
+    }
+}
+
+/// Rows of two panels: of one layer, or the same rows of two.
+fn rows_of_pair(task: &Task<'_>) -> usize {
+    if task.partner.is_some() { PANEL } else { 2 * PANEL }
+}
+
+/// Brings memory that will be written into a cache.
+#[inline]
+fn expect(out: &[f32]) {
+    for line in out.chunks(PANEL) {
+        // SAFETY: the instruction changes nothing that a program can see, and the address is that of a value.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.as_ptr().cast()) };
+    }
+}
+
+/// Brings up to 32 tokens from `first` on together: for every 64 columns a line of each of 16 tokens, then of the others, if `lines` has room for them. Adds
+/// up what each token has.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(crate) fn bring_together(x: &Activations, first: usize, lines: &mut [Line], totals: &mut [i32]) {
+    let steps = x.cols.div_ceil(BLOCK);
+    let tiles = lines.len() / (TILE * steps);
+    for tile in 0..tiles {
+        let mut rows = [[].as_slice(); TILE];
+        let count = totals.len().saturating_sub(tile * TILE).min(TILE);
+        for (i, row) in rows[..count].iter_mut().enumerate() {
+            *row = &x.values[(first + tile * TILE + i) * x.stride..][..steps * BLOCK].as_chunks::<BLOCK>().0[..steps];
+        }
+        let mut sums = [_mm512_setzero_si512(); TILE];
+        for (step, lines) in lines.as_chunks_mut::<TILE>().0.iter_mut().skip(tile).step_by(tiles).enumerate() {
+            for ((row, line), sum) in rows.iter().zip(lines).zip(&mut sums) {
+                let Some(block) = row.get(step) else {
+                    *line = Line::default();
+                    continue;
+                };
+                let block = avx512::load(&block.map(i8::cast_unsigned));
+                avx512::store(&mut line.0, block);
+                *sum = _mm512_dpbusd_epi32(*sum, _mm512_set1_epi8(1), block);
+            }
+        }
+        for (total, sum) in totals.iter_mut().skip(tile * TILE).zip(sums) {
+            *total = _mm512_reduce_add_epi32(sum);
+        }
     }
 }

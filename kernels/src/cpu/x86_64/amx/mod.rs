@@ -1,8 +1,8 @@
-//! Kernels for AMX int8 tiles; everything but the multiplication itself is that of AVX-512.
-//!
-//! Stable Rust has no intrinsics for tiles, so the few instructions are written in assembly. The compiler never uses tile registers itself.
+//! Kernels for AMX tiles; everything but the multiplication itself is that of AVX-512.
 
+pub(crate) mod attention;
 pub(crate) mod gemm;
 mod permission;
+mod tile;
 
-pub(crate) use permission::is_available;
+pub(crate) use permission::{has_bf16, is_available};

@@ -118,26 +118,33 @@ pub(crate) fn finish(
     scale: f32,
     out: &mut [f32],
 ) {
-    let (scale, total) = (_mm512_set1_pd(f64::from(scale)), _mm512_set1_epi32(total));
-    let common = rows.common.map(|common| _mm512_div_pd(_mm512_set1_pd(f64::from(common)), scale));
     for (panel, (out, sums)) in out.chunks_mut(PANEL).zip(sums[token..].iter().step_by(tokens)).enumerate() {
-        let sums = _mm512_sub_epi32(load_sums(&sums.0), total);
-        let (low, high) = (_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64::<1>(sums));
-        let (low, high) = (_mm512_cvtepi32_pd(low), _mm512_cvtepi32_pd(high));
-        let factors = match common {
-            Some(common) => [common; 2],
-            None => {
-                let scales = load_floats(&rows.scales[panel * PANEL..][..out.len()]);
-                let halves = [_mm512_castps512_ps256(scales), _mm512_extractf32x8_ps::<1>(scales)];
-                [_mm512_div_pd(_mm512_cvtps_pd(halves[0]), scale), _mm512_div_pd(_mm512_cvtps_pd(halves[1]), scale)]
-            }
-        };
-        let low = _mm512_cvtpd_ps(_mm512_mul_pd(low, factors[0]));
-        let high = _mm512_cvtpd_ps(_mm512_mul_pd(high, factors[1]));
-        let mut outputs = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(low), high);
-        if let Some(bias) = rows.bias {
-            outputs = _mm512_add_ps(outputs, load_floats(&bias[panel * PANEL..][..out.len()]));
-        }
+        let outputs = outputs(rows, panel * PANEL, out.len(), sums, total, scale);
         store_floats(out, outputs);
+    }
+}
+
+/// Outputs of `count` rows from `first` on, for a token whose activations add up to `total`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(crate) fn outputs(rows: &Rows<'_>, first: usize, count: usize, sums: &SumLine, total: i32, scale: f32) -> __m512 {
+    let scale = f64::from(scale);
+    let sums = _mm512_sub_epi32(load_sums(&sums.0), _mm512_set1_epi32(total));
+    let (low, high) = (_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64::<1>(sums));
+    let (low, high) = (_mm512_cvtepi32_pd(low), _mm512_cvtepi32_pd(high));
+    let factors = match rows.common {
+        Some(common) => [_mm512_set1_pd(f64::from(common) / scale); 2],
+        None => {
+            let (scales, scale) = (load_floats(&rows.scales[first..][..count]), _mm512_set1_pd(scale));
+            let halves = [_mm512_castps512_ps256(scales), _mm512_extractf32x8_ps::<1>(scales)];
+            [_mm512_div_pd(_mm512_cvtps_pd(halves[0]), scale), _mm512_div_pd(_mm512_cvtps_pd(halves[1]), scale)]
+        }
+    };
+    let low = _mm512_cvtpd_ps(_mm512_mul_pd(low, factors[0]));
+    let high = _mm512_cvtpd_ps(_mm512_mul_pd(high, factors[1]));
+    let outputs = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(low), high);
+    match rows.bias {
+        Some(bias) => _mm512_add_ps(outputs, load_floats(&bias[first..][..count])),
+        None => outputs,
     }
 }

@@ -231,10 +231,10 @@ mod ceilings {
     #[inline(always)]
     fn sum_lanes(piece: &[u64]) -> u64 {
         let mut lanes = [0u64; 64];
-        for (i, block) in piece.as_chunks::<64>().0.iter().enumerate() {
+        for block in piece.as_chunks::<64>().0 {
             #[cfg(target_arch = "x86_64")]
             for line in 0..8 {
-                let ahead = piece.as_ptr().wrapping_add(i * 64 + 256 + line * 8);
+                let ahead = block.as_ptr().wrapping_add(256 + line * 8);
                 // SAFETY: a prefetch reads nothing that the program can see, and does not fault.
                 unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(ahead.cast()) };
             }

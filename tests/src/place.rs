@@ -19,7 +19,7 @@ impl Place {
         Self { folder: folder() }
     }
 
-    /// A folder with the tiny model of the README in `model` and compiled as `a.sbnc`.
+    /// A folder with the tiny random model of `tests/models` in `model` and compiled as `a.sbnc`.
     pub fn with_model() -> Self {
         let place = Self::new();
         fs::create_dir(place.path("model")).expect("the folder can be used");

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use sbnc_tests::{Place, Tensors, golden_text as golden};
 
-const COMMANDS: [&str; 11] =
-    ["compile", "inspect", "verify", "diff", "export", "pack", "unpack", "run", "ppl", "bench", "doctor"];
+const COMMANDS: [&str; 12] =
+    ["demo", "compile", "inspect", "verify", "diff", "export", "pack", "unpack", "run", "ppl", "bench", "doctor"];
 const LINEAR: &str = "layers.0.attention.wqkv.weight";
 
 /// Figures that differ between two runs, masked: seconds and rates.

@@ -31,7 +31,7 @@ fn export(file: &Path, exported: &Path) {
     run(["export".as_ref(), "--trits".as_ref(), file.as_os_str(), "-o".as_ref(), exported.as_os_str()]).expect_code(0);
 }
 
-/// The model of the README: the trainer's own checkpoint of the pattern 6:8.
+/// A tiny random model: the trainer's own checkpoint of the pattern 6:8.
 fn tiny() -> PathBuf {
     workspace().join("tests/models/sparse-bitnet-tiny")
 }

@@ -27,6 +27,12 @@ const TASKS: &[Task] = &[
     Task { name: "test", what: "all tests, as the README runs them", ci: true, run: test },
     Task { name: "spec", what: "the second reader, and vectors that are up to date", ci: true, run: spec },
     Task { name: "unsafe", what: "unsafe code only where ARCHITECTURE.md says", ci: true, run: unsafe_code },
+    Task {
+        name: "train",
+        what: "the trainer, and its models compiled (only where PyTorch is: SBNC_PYTHON names the interpreter)",
+        ci: true,
+        run: train,
+    },
     Task { name: "faults", what: "200 kills of the writer at random points", ci: false, run: faults },
     Task { name: "flips", what: "a million random payload flips", ci: false, run: flips },
     Task { name: "memory", what: "peak memory of compiling large tensors", ci: false, run: peak_memory },
@@ -137,6 +143,21 @@ fn spec() -> Result {
     python(&["spec/vectors/generate.py", "--check"])?;
     python(&["spec/test_reader.py"])?;
     python(&["spec/test_refusals.py"])
+}
+
+/// PyTorch is several gigabytes: where it is not installed, the trainer is not tested, and that is said.
+fn train() -> Result {
+    let python = std::env::var("SBNC_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let there = Command::new(&python).args(["-c", "import torch, tokenizers, safetensors, matplotlib"]).output();
+    if !there.is_ok_and(|output| output.status.success()) {
+        eprintln!("   skipped: {python} has no PyTorch; `pip install ./train` brings it");
+        return Ok(());
+    }
+    cargo(&["build", "--bin", "sbnc", "--profile", "test"])?;
+    let sbnc = root().join("target/debug").join(format!("sbnc{}", std::env::consts::EXE_SUFFIX));
+    let train = root().join("train");
+    let mut command = Command::new(python);
+    run(command.args(["-m", "unittest", "discover", "-s", "tests", "-t", "tests"]).current_dir(train).env("SBNC", sbnc))
 }
 
 /// `unsafe` stays where ARCHITECTURE.md says: the map, the kernels of one architecture or device, and the C interface.

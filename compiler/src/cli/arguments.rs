@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use sbnc_format::Pattern;
 
 use super::bench::Bench;
+use super::demo::Demo;
 use super::export::Form;
 use super::ppl::Ppl;
 use super::run::Run;
@@ -23,6 +24,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Compile, verify and run a small model that comes with this program
+    Demo(Demo),
     /// Compile a checkpoint into one .sbnc file
     Compile(Box<Compile>),
     /// Show what is in a file
@@ -113,7 +116,7 @@ impl Command {
     /// Whether files are written, so that an interruption has something to remove.
     pub(crate) fn writes(&self) -> bool {
         match self {
-            Self::Compile(_) | Self::Export { .. } | Self::Pack { .. } | Self::Unpack { .. } => true,
+            Self::Demo(_) | Self::Compile(_) | Self::Export { .. } | Self::Pack { .. } | Self::Unpack { .. } => true,
             Self::Inspect { .. } | Self::Verify { .. } | Self::Diff { .. } | Self::Doctor { .. } => false,
             // They say themselves when there is something to finish.
             Self::Run(_) | Self::Ppl(_) | Self::Bench(_) => false,

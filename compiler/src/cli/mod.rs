@@ -16,6 +16,7 @@
 mod arguments;
 mod bench;
 mod compile;
+mod demo;
 mod diff;
 mod doctor;
 mod execution;
@@ -71,6 +72,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Bench(bench) => bench.run(),
         Command::Run(run) => run.run(),
+        Command::Demo(demo) => demo.run(),
         Command::Doctor { files, json } => doctor::run(&files, json),
         Command::Ppl(ppl) => ppl.run(),
         Command::Pack { file, output, level } => {

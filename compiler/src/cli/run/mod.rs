@@ -167,7 +167,7 @@ struct Told {
 }
 
 /// Writes text as it comes, or tokens where there is no text; a newline ends it in any case.
-fn stream(generation: &mut Generation<'_>, has_text: bool) -> Result<()> {
+pub(crate) fn stream(generation: &mut Generation<'_>, has_text: bool) -> Result<()> {
     let mut out = io::stdout().lock();
     let mut first = true;
     let ended = loop {
@@ -238,7 +238,7 @@ fn usage_json(usage: &Usage) -> Value {
 }
 
 /// Tells a person what a generation took.
-fn tell(usage: &Usage) {
+pub(crate) fn tell(usage: &Usage) {
     if !io::stderr().is_terminal() {
         return;
     }

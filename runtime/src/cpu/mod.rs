@@ -20,7 +20,7 @@ use self::cache::KvCache;
 use self::project::{Buffers, Input, Projector, Source};
 use crate::device::{Engine, Interrupt, Step};
 use crate::error::Result;
-use crate::memory::zeros;
+use crate::memory::Floats;
 use crate::model::Loaded;
 use crate::profile::{Phase, Profile};
 use crate::session::CacheType;
@@ -39,14 +39,14 @@ pub(crate) struct CpuEngine {
 /// Rows of a step, all as many as the chunk.
 struct Rows {
     /// The residual stream.
-    x: Vec<f32>,
-    qkv: Vec<f32>,
-    attention: Vec<f32>,
-    gate_up: Vec<f32>,
+    x: Floats,
+    qkv: Floats,
+    attention: Floats,
+    gate_up: Floats,
     /// What is added to the residual stream.
-    y: Vec<f32>,
+    y: Floats,
     /// Normalised last states of the rows whose logits are wanted.
-    last: Vec<f32>,
+    last: Floats,
 }
 
 /// How large an engine is.
@@ -67,7 +67,7 @@ impl CpuEngine {
         let c = &model.config;
         let heads = Heads { heads: c.heads, kv_heads: c.kv_heads, dim: c.head_dim, window: c.window };
         let rotation = c.scaling.rotation(c.pairing, c.theta, c.head_dim, size.context)?;
-        let rows = |width: usize| zeros(size.chunk * width, "the rows of a chunk");
+        let rows = |width: usize| Floats::zeros(size.chunk * width, "the rows of a chunk");
         Ok(Self {
             model: Arc::clone(model),
             cpu: Arc::clone(cpu),
@@ -80,7 +80,7 @@ impl CpuEngine {
                 attention: rows(c.q_width())?,
                 gate_up: rows(2 * c.intermediate)?,
                 y: rows(c.hidden)?,
-                last: zeros(size.wanted * c.hidden, "last states")?,
+                last: Floats::zeros(size.wanted * c.hidden, "last states")?,
             },
             profile: Profile::default(),
         })

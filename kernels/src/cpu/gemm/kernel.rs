@@ -120,6 +120,11 @@ impl Kernel {
         }
     }
 
+    /// Whether it pays to finish what reads the outputs next before they are written: measured.
+    pub(crate) fn gains_from_fusing(self) -> bool {
+        self.way == Way::Amx
+    }
+
     /// Columns of a block at most.
     pub(super) fn block(self) -> usize {
         match self.way {

@@ -49,16 +49,17 @@ impl Cpu {
         }
     }
 
-    /// Whether [`Cpu::linear_fused`] computes so many tokens of `cols` inputs: where there are few, the weights take the time, and others do.
+    /// Whether [`Cpu::linear_fused`] computes so many tokens of `cols` inputs and is faster than both apart: where tokens are few, the weights take the
+    /// time and other kernels compute them, and where multiplying takes much longer than passing outputs through memory, nothing is gained.
     pub fn fuses(&self, tokens: usize, cols: usize) -> bool {
-        self.many_tokens(tokens, cols).is_some()
+        self.many_tokens(tokens, cols).is_some_and(gemm::Kernel::gains_from_fusing)
     }
 
     /// [`Cpu::linear`] together with what reads its outputs next, so that they pass through memory less often. The bits are those of both apart.
     ///
     /// # Panics
     ///
-    /// As [`Cpu::linear`], where [`Cpu::fuses`] says no, and where the layers of a gate are not two of the same number of rows.
+    /// As [`Cpu::linear`], where tokens are too few or no kernel is for many, and where the layers of a gate are not two of the same number of rows.
     pub fn linear_fused(&self, layers: &[Linear<'_>], fused: Fused, x: &Activations, out: &mut Output<'_>) {
         let Some(kernel) = self.many_tokens(x.tokens(), x.cols()) else {
             panic!("{} tokens are too few, or no kernel fuses them", x.tokens())

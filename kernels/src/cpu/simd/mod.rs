@@ -134,8 +134,6 @@ impl Platform {
 /// Elements that matrices and caches are stored as.
 pub(crate) trait Stored: Copy + Send + Sync + 'static {
     const ZERO: Self;
-    /// Numbers of bf16 that every one is the sum of.
-    const PARTS: usize;
     fn widen<S: Simd<N>, const N: usize>(s: S, from: &[Self; N]) -> S::F;
 }
 
@@ -158,10 +156,9 @@ pub(crate) trait Narrow: Stored {
 }
 
 macro_rules! stored {
-    ($($type:ty, $zero:expr, $parts:literal, $widen:ident $(, $narrow:ident)?;)*) => {$(
+    ($($type:ty, $zero:expr, $widen:ident $(, $narrow:ident)?;)*) => {$(
         impl Stored for $type {
             const ZERO: Self = $zero;
-            const PARTS: usize = $parts;
             #[inline(always)]
             fn widen<S: Simd<N>, const N: usize>(s: S, from: &[Self; N]) -> S::F {
                 s.$widen(from)
@@ -177,8 +174,8 @@ macro_rules! stored {
 }
 
 stored! {
-    f32, 0.0, 3, load, store;
-    f16, f16::ZERO, 2, widen_f16, narrow_f16;
-    bf16, bf16::ZERO, 1, widen_bf16, narrow_bf16;
-    i8, 0, 1, widen_i8;
+    f32, 0.0, load, store;
+    f16, f16::ZERO, widen_f16, narrow_f16;
+    bf16, bf16::ZERO, widen_bf16, narrow_bf16;
+    i8, 0, widen_i8;
 }

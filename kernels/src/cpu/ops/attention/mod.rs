@@ -3,15 +3,15 @@
 //! ```text
 //! segment ─▶ blocks of query rows × kv heads = units ─▶ ranges of keys = tasks (plan.rs)
 //!   few queries:  lanes along a head's dimensions, keys and values widened in registers   decode.rs
-//!   many queries: lanes along queries, keys and values widened once for all of them       prefill.rs, and x86_64/amx/attention.rs
+//!   many queries: lanes along queries, keys and values widened once for all of them       prefill.rs
 //! ```
 //!
 //! A task goes over its keys in blocks, with a running maximum and sum; the query heads that share a kv head share its loads. Where there are fewer units than
 //! keep all threads busy, their keys are cut into ranges, whose parts are put together at the end.
 
 mod decode;
-pub(crate) mod plan;
-pub(crate) mod prefill;
+mod plan;
+mod prefill;
 
 use std::ops::Range;
 
@@ -19,14 +19,12 @@ use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
 
 use self::decode::Decode;
-use self::plan::{Plan, Task};
+use self::plan::Plan;
 use self::prefill::Prefill;
 use super::{Half, scratch};
+use crate::cpu::Cpu;
 use crate::cpu::pool::Shares;
 use crate::cpu::simd::Stored;
-#[cfg(target_arch = "x86_64")]
-use crate::cpu::x86_64::{Avx512, amx};
-use crate::cpu::{Cpu, Isa, Platform};
 
 /// The shape of an attention layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +46,7 @@ impl Heads {
     }
 
     /// Query heads that share a kv head.
-    pub(crate) fn group(&self) -> usize {
+    fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
 
@@ -83,15 +81,15 @@ pub struct Cache<'a> {
 }
 
 /// What the queries of a task found: for each a row of totals (`stride` apart, `dim` long), the sum of its weights and the largest of its scores.
-pub(crate) struct State<'a> {
-    pub(crate) stride: usize,
-    pub(crate) totals: &'a [f32],
-    pub(crate) sums: &'a [f32],
-    pub(crate) largest: &'a [f32],
+struct State<'a> {
+    stride: usize,
+    totals: &'a [f32],
+    sums: &'a [f32],
+    largest: &'a [f32],
 }
 
 /// The largest score before there is one: finite, so that the difference of two of them is a number.
-pub(crate) const NOTHING: f32 = -1e30;
+const NOTHING: f32 = -1e30;
 
 impl Cpu {
     /// Attention of the rows' queries (`heads.row()` apart, turned) over everything stored up to their own position, which is stored already.
@@ -125,8 +123,7 @@ impl Cpu {
         check(heads, segments, capacity, (keys.len(), values.len()), qkv.len());
         let rows = qkv.len() / heads.row();
         assert_eq!(out.len(), rows * heads.heads * heads.dim, "a row of outputs for each of qkv");
-        let many = Many::of::<T>(self.platform, heads);
-        let plan = Plan::new(heads, segments, many.queries(), self.pool.threads());
+        let plan = Plan::new(heads, segments, self.pool.threads());
         let (dim, group) = (heads.dim, heads.group());
         let width = heads.heads * dim;
         scratch::for_call(plan.parts_len(), |parts| {
@@ -136,13 +133,13 @@ impl Cpu {
                 let start = (task.slot * heads.kv_heads + task.kv_head) * capacity;
                 let stored = (start + task.keys.start) * dim..(start + task.keys.end) * dim;
                 let (keys, values) = (&keys[stored.clone()], &values[stored]);
-                let memory_len = if task.is_few { decode::memory(heads) } else { many.memory(heads, &task) };
+                let memory_len = if task.is_few { decode::memory(heads) } else { prefill::memory(heads, &task) };
                 scratch::for_task(memory_len, |memory| {
                     let state = if task.is_few {
                         let queries = &qkv[task.row * heads.row() + task.kv_head * group * dim..][..group * dim];
                         self.platform.dispatch(Decode { queries, dim, keys, values, memory })
                     } else {
-                        many.run(self.platform, Prefill { qkv, heads, task: &task, keys, values, memory })
+                        self.platform.dispatch(Prefill { qkv, heads, task: &task, keys, values, memory })
                     };
                     if let Some(part) = task.part.clone() {
                         // SAFETY: the plan gives every task another part.
@@ -163,59 +160,6 @@ impl Cpu {
             }
             plan.put_together(parts, out);
         });
-    }
-}
-
-/// How tasks of many queries are computed.
-#[derive(Clone, Copy)]
-enum Many {
-    /// With vectors.
-    Vectors,
-    /// With AMX tiles: the value is the proof that this processor has them.
-    #[cfg(target_arch = "x86_64")]
-    Tiles(Avx512),
-}
-
-impl Many {
-    fn of<T: Stored>(platform: Platform, heads: &Heads) -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(simd) = Avx512::new(platform)
-            && platform.isa() == Isa::Amx
-            && amx::attention::takes::<T>(heads)
-        {
-            return Self::Tiles(simd);
-        }
-        let _ = (platform, heads);
-        Self::Vectors
-    }
-
-    /// Queries of a task, about: enough that preparing keys and values costs little.
-    fn queries(self) -> usize {
-        match self {
-            Self::Vectors => 64,
-            #[cfg(target_arch = "x86_64")]
-            Self::Tiles(_) => amx::attention::QUERIES,
-        }
-    }
-
-    fn memory(self, heads: &Heads, task: &Task) -> usize {
-        match self {
-            Self::Vectors => prefill::memory(heads, task),
-            #[cfg(target_arch = "x86_64")]
-            Self::Tiles(_) => amx::attention::memory(heads, task),
-        }
-    }
-
-    fn run<'a, T: Stored>(self, platform: Platform, work: Prefill<'a, '_, T>) -> State<'a> {
-        match self {
-            Self::Vectors => platform.dispatch(work),
-            #[cfg(target_arch = "x86_64")]
-            Self::Tiles(simd) => {
-                let Prefill { qkv, heads, task, keys, values, memory } = work;
-                // SAFETY: `of` makes this value where the processor has AMX with bf16, the process may use it, and the kernel takes such heads.
-                unsafe { amx::attention::run(simd, (qkv, heads, task), (keys, values), memory) }
-            }
-        }
     }
 }
 

@@ -79,7 +79,7 @@ impl<'a, T: Stored> Prefill<'a, '_, T> {
             widen(s, keys, wide);
             let masks = are_masked(heads, task, first, count);
             if masks {
-                limits(heads, task, first, KEYS, from, to);
+                limits(heads, task, first, from, to);
             }
             for (group, scores) in scores.chunks_exact_mut(KEYS * width).enumerate() {
                 let turned = &turned[group * dim * width..][..dim * width];
@@ -93,9 +93,7 @@ impl<'a, T: Stored> Prefill<'a, '_, T> {
                 if masks {
                     mask::<V, S, N>(s, &from[lanes.clone()], &to[lanes.clone()], scores);
                 }
-                let decay = &mut decay[lanes.clone()];
-                let totals = soften::<V, S, N>(s, scores, &mut largest[lanes.clone()], decay);
-                add_up(s, totals, decay, &mut sums[lanes]);
+                soften::<V, S, N>(s, scores, &mut largest[lanes.clone()], &mut sums[lanes.clone()], &mut decay[lanes]);
             }
             widen(s, values, wide);
             for (group, scores) in scores.chunks_exact(KEYS * width).enumerate() {
@@ -111,14 +109,7 @@ impl<'a, T: Stored> Prefill<'a, '_, T> {
 
 /// Writes the queries, scaled, as `[group of lanes][dim][lane]`; lanes past the last query repeat it.
 #[inline(always)]
-pub(crate) fn turn<S: Simd<N>, const N: usize>(
-    s: S,
-    qkv: &[f32],
-    heads: &Heads,
-    task: &Task,
-    width: usize,
-    turned: &mut [f32],
-) {
+fn turn<S: Simd<N>, const N: usize>(s: S, qkv: &[f32], heads: &Heads, task: &Task, width: usize, turned: &mut [f32]) {
     let (dim, group) = (heads.dim, heads.group());
     let queries = task.queries(group);
     let scale = 1.0 / (dim as f32).sqrt();
@@ -151,7 +142,7 @@ pub(crate) fn turn<S: Simd<N>, const N: usize>(
 
 /// The other way: a row of `dim` totals for each query.
 #[inline(always)]
-pub(crate) fn turn_back<S: Simd<N>, const N: usize>(
+fn turn_back<S: Simd<N>, const N: usize>(
     s: S,
     totals: &[f32],
     (dim, width, queries): (usize, usize, usize),
@@ -179,14 +170,14 @@ pub(crate) fn turn_back<S: Simd<N>, const N: usize>(
 }
 
 /// Whether any of `count` keys from `first` on is hidden from any row.
-pub(crate) fn are_masked(heads: &Heads, task: &Task, first: usize, count: usize) -> bool {
+fn are_masked(heads: &Heads, task: &Task, first: usize, count: usize) -> bool {
     first + count > task.position + 1 || first < heads.first(task.position + task.rows - 1)
 }
 
-/// Which of the `keys` of a block each query sees: those from `from` to `to`, counted from the first of the block.
-pub(crate) fn limits(heads: &Heads, task: &Task, first: usize, keys: usize, from: &mut [f32], to: &mut [f32]) {
+/// Which keys of a block each query sees: those from `from` to `to`, counted from the first of the block.
+fn limits(heads: &Heads, task: &Task, first: usize, from: &mut [f32], to: &mut [f32]) {
     // Blocks are short, so that these are exact; lanes without a query see what the last query sees.
-    let relative = |position: usize| (position as f64 - first as f64).clamp(-1.0, keys as f64) as f32;
+    let relative = |position: usize| (position as f64 - first as f64).clamp(-1.0, KEYS as f64) as f32;
     for (query, (from, to)) in from.iter_mut().zip(to).enumerate() {
         let position = task.position + (query / heads.group()).min(task.rows - 1);
         *from = relative(heads.first(position));
@@ -229,7 +220,7 @@ fn score<const V: usize, S: Simd<N>, const N: usize>(
 }
 
 #[inline(always)]
-pub(crate) fn mask<const V: usize, S: Simd<N>, const N: usize>(s: S, from: &[f32], to: &[f32], scores: &mut [f32]) {
+fn mask<const V: usize, S: Simd<N>, const N: usize>(s: S, from: &[f32], to: &[f32], scores: &mut [f32]) {
     let (from, to) = (from.as_chunks::<N>().0, to.as_chunks::<N>().0);
     let never = s.splat(f32::NEG_INFINITY);
     for (key, scores) in scores.as_chunks_mut::<N>().0.as_chunks_mut::<V>().0.iter_mut().enumerate() {
@@ -241,18 +232,20 @@ pub(crate) fn mask<const V: usize, S: Simd<N>, const N: usize>(s: S, from: &[f32
     }
 }
 
-/// Makes weights of scores, and `decay` the factor for what was gathered with earlier maxima; gives the totals of the weights.
+/// Makes weights of scores, and `decay` the factor for what was gathered with earlier maxima.
 #[inline(always)]
-pub(crate) fn soften<const V: usize, S: Simd<N>, const N: usize>(
+fn soften<const V: usize, S: Simd<N>, const N: usize>(
     s: S,
     scores: &mut [f32],
     largest: &mut [f32],
+    sums: &mut [f32],
     decay: &mut [f32],
-) -> [S::F; V] {
+) {
     let scores = scores.as_chunks_mut::<N>().0.as_chunks_mut::<V>().0;
-    let (largest, decay) = (largest.as_chunks_mut::<N>().0, decay.as_chunks_mut::<N>().0);
+    let (largest, sums, decay) =
+        (largest.as_chunks_mut::<N>().0, sums.as_chunks_mut::<N>().0, decay.as_chunks_mut::<N>().0);
     let mut shift = [s.splat(0.0); V];
-    let mut totals = shift;
+    let mut total = shift;
     for v in 0..V {
         shift[v] = s.load(&largest[v]);
     }
@@ -262,30 +255,20 @@ pub(crate) fn soften<const V: usize, S: Simd<N>, const N: usize>(
         }
     }
     for v in 0..V {
-        s.store(exp(s, s.sub(s.load(&largest[v]), shift[v])), &mut decay[v]);
+        let factor = exp(s, s.sub(s.load(&largest[v]), shift[v]));
+        total[v] = s.mul(s.load(&sums[v]), factor);
+        s.store(factor, &mut decay[v]);
         s.store(shift[v], &mut largest[v]);
     }
     for scores in scores {
         for v in 0..V {
             let weight = exp(s, s.sub(s.load(&scores[v]), shift[v]));
-            totals[v] = s.add(totals[v], weight);
+            total[v] = s.add(total[v], weight);
             s.store(weight, &mut scores[v]);
         }
     }
-    totals
-}
-
-/// Adds the totals of a block to those of the blocks before.
-#[inline(always)]
-pub(crate) fn add_up<const V: usize, S: Simd<N>, const N: usize>(
-    s: S,
-    totals: [S::F; V],
-    decay: &[f32],
-    sums: &mut [f32],
-) {
-    let (sums, decay) = (sums.as_chunks_mut::<N>().0, decay.as_chunks::<N>().0);
     for v in 0..V {
-        s.store(s.add(s.mul(s.load(&sums[v]), s.load(&decay[v])), totals[v]), &mut sums[v]);
+        s.store(total[v], &mut sums[v]);
     }
 }
 

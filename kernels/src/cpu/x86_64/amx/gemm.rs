@@ -18,10 +18,10 @@ use std::ops::Range;
 use super::tile::{PAIR, Tiles};
 use crate::cpu::activations::{Activations, BLOCK};
 use crate::cpu::gemm::{Inputs, Line, PANEL, Rows, Scratch, SumLine, TILE, Task, grow, rows};
-use crate::cpu::linear::Fused;
+use crate::cpu::linear::{Fused, Linear};
 use crate::cpu::ops::rows::activate;
 use crate::cpu::pool::Shares;
-use crate::cpu::x86_64::{Avx512, avx512};
+use crate::cpu::x86_64::{Avx512, avx512, fetch};
 
 /// Rows that are unpacked at a time, where the encoding does not ask for more.
 const ROWS: usize = 8;
@@ -47,8 +47,7 @@ pub(crate) unsafe fn run(
     grow(&mut scratch.sums, 2 * PAIR);
     let Some((sums, _)) = scratch.sums.split_first_chunk_mut() else { return };
     let (mut now, mut next) = scratch.lines[..2 * each].split_at_mut(each);
-    let mut unpacking =
-        Unpacking { task, row_bytes, rows: &mut scratch.rows, windows: &mut scratch.windows, row: 0, piece: 0 };
+    let mut unpacking = Unpacking::new(task, row_bytes, &mut scratch.rows, &mut scratch.windows);
     let mut outputs = Outputs {
         task,
         simd,
@@ -85,6 +84,7 @@ pub(crate) unsafe fn run(
                     tiles.add_int8(x, panels);
                     turn += 1;
                     unpacking.catch_up(pieces * turn / turns, next);
+                    unpacking.fetch(turn, turns);
                     outputs.turn();
                 }
             } else {
@@ -92,6 +92,7 @@ pub(crate) unsafe fn run(
                     tiles.add_int8_half(x, panels);
                     turn += 1;
                     unpacking.catch_up(pieces * turn / turns, next);
+                    unpacking.fetch(turn, turns);
                     outputs.turn();
                 }
             }
@@ -116,22 +117,45 @@ struct Unpacking<'a, 'b> {
     row: usize,
     /// What comes next: pieces of rows, then tiles.
     piece: usize,
+    /// Rows that are unpacked at a time.
+    rows_of_piece: usize,
+    /// The rows after these as they are stored, of both layers if there are two, and the lines of them that were asked for.
+    ahead: [&'b [u8]; 2],
+    fetched: usize,
 }
 
-impl Unpacking<'_, '_> {
-    fn begin(&mut self, row: usize) {
-        (self.row, self.piece) = (row, 0);
+impl<'a, 'b> Unpacking<'a, 'b> {
+    fn new(task: &'b Task<'a>, row_bytes: usize, rows: &'b mut [u8], windows: &'b mut Vec<u8>) -> Self {
+        let layers = [Some(task.layer), task.partner].into_iter().flatten();
+        let strips = layers.map(|layer| layer.weight.packing.strip(layer.weight.cols).rows);
+        let rows_of_piece = strips.fold(ROWS, usize::max);
+        Self { task, row_bytes, rows_of_piece, rows, windows, row: 0, piece: 0, ahead: [&[]; 2], fetched: 0 }
     }
 
-    /// Rows of a piece.
-    fn rows_of_piece(&self) -> usize {
-        let layers = [Some(self.task.layer), self.task.partner].into_iter().flatten();
-        layers.map(|layer| layer.weight.packing.strip(layer.weight.cols).rows).fold(ROWS, usize::max)
+    fn begin(&mut self, row: usize) {
+        let step = rows_of_pair(self.task);
+        self.ahead = [Some(self.task.layer), self.task.partner].map(|layer| {
+            let Some(Linear { weight, .. }) = layer else { return &[][..] };
+            let strip = weight.packing.strip(weight.cols);
+            let (first, end) = ((row + step) / strip.rows, (row + 2 * step) / strip.rows);
+            weight.data.get(first * strip.bytes..end * strip.bytes).unwrap_or(&[])
+        });
+        (self.row, self.piece, self.fetched) = (row, 0, 0);
     }
 
     /// Pieces of both panels.
     fn pieces(&self, steps: usize) -> usize {
-        PAIR / self.rows_of_piece() + 2 * steps
+        PAIR / self.rows_of_piece + 2 * steps
+    }
+
+    /// Begins to fetch turn `turn` of `turns` of the rows that are unpacked after these: nothing else asks memory for them in time.
+    #[inline]
+    fn fetch(&mut self, turn: usize, turns: usize) {
+        let lines = self.ahead[0].len().div_ceil(64) * turn / turns;
+        for line in self.fetched..lines {
+            self.ahead.iter().filter_map(|bytes| bytes.get(64 * line)).for_each(|byte| fetch(byte));
+        }
+        self.fetched = lines;
     }
 
     /// Unpacks until `piece` pieces are done.
@@ -146,7 +170,7 @@ impl Unpacking<'_, '_> {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,bmi2")]
     fn next(&mut self, lines: &mut [Line]) {
-        let count = self.rows_of_piece();
+        let count = self.rows_of_piece;
         if let Some(tile) = self.piece.checked_sub(PAIR / count) {
             let rows = &self.rows[tile % 2 * PANEL * self.row_bytes..];
             avx512::panel::tile(rows, self.row_bytes, tile / 2 * (BLOCK / 4), &mut lines.as_chunks_mut().0[tile]);

@@ -1,8 +1,7 @@
 //! Kernels for AMX tiles; everything but the multiplication itself is that of AVX-512.
 
-pub(crate) mod attention;
 pub(crate) mod gemm;
 mod permission;
 mod tile;
 
-pub(crate) use permission::{has_bf16, is_available};
+pub(crate) use permission::is_available;

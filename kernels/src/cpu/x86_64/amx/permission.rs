@@ -6,8 +6,6 @@ use std::sync::OnceLock;
 
 /// Feature bits of leaf 7: tiles, and products of 8-bit integers.
 const TILE_AND_INT8: u32 = 1 << 24 | 1 << 25;
-/// Feature bit of leaf 7: products of bf16.
-const BF16: u32 = 1 << 22;
 /// Bit of leaf 1: the system has switched on extended state.
 const OSXSAVE: u32 = 1 << 27;
 /// States of XCR0: the configuration and the data of tiles.
@@ -22,11 +20,6 @@ const XFEATURE_XTILEDATA: u64 = 18;
 pub(crate) fn is_available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| has_tiles() && is_permitted())
-}
-
-/// Whether tiles of bf16 are multiplied too. All processors with AMX so far do that.
-pub(crate) fn has_bf16() -> bool {
-    is_available() && __cpuid_count(7, 0).edx & BF16 != 0
 }
 
 fn has_tiles() -> bool {

@@ -28,29 +28,6 @@ static WHOLE: Shapes = Shapes {
 /// Lines of two tiles.
 pub(super) const PAIR: usize = 2 * TILE;
 
-/// Two times two tiles, four products.
-macro_rules! add {
-    ($load:literal, $multiply:literal, $a:ident, $b:ident) => {
-        // SAFETY: `self` is the proof that tiles may be used; 32 lines are read from each of both.
-        unsafe {
-            asm!(
-                concat!($load, " tmm6, [{b} + {line}]"),
-                concat!($load, " tmm4, [{a} + {line}]"),
-                concat!($multiply, " tmm0, tmm4, tmm6"),
-                concat!($load, " tmm7, [{b} + {line} + 1024]"),
-                concat!($multiply, " tmm1, tmm4, tmm7"),
-                concat!($load, " tmm5, [{a} + {line} + 1024]"),
-                concat!($multiply, " tmm2, tmm5, tmm6"),
-                concat!($multiply, " tmm3, tmm5, tmm7"),
-                a = in(reg) $a.as_ptr(),
-                b = in(reg) $b.as_ptr(),
-                line = in(reg) 64usize,
-                options(nostack, readonly, preserves_flags),
-            );
-        }
-    };
-}
-
 /// All eight tiles have 16 lines while this lives, on the thread that made it.
 pub(super) struct Tiles(PhantomData<*const ()>);
 
@@ -84,13 +61,23 @@ impl Tiles {
     /// Loads say that the data is not used again soon: what is streamed pushes less of the rest out of the first cache.
     #[inline(always)]
     pub(super) fn add_int8(&mut self, x: &[Line; PAIR], panels: &[Line; PAIR]) {
-        add!("tileloaddt1", "tdpbsud", x, panels);
-    }
-
-    /// Adds the products of bf16: two in each lane of 32 bits, which must be those of the same numbers in both.
-    #[inline(always)]
-    pub(super) fn add_bf16(&mut self, a: &[Line; PAIR], b: &[Line; PAIR]) {
-        add!("tileloadd", "tdpbf16ps", a, b);
+        // SAFETY: `self` is the proof that tiles may be used; 32 lines are read from each of both.
+        unsafe {
+            asm!(
+                "tileloaddt1 tmm6, [{panels} + {line}]",
+                "tileloaddt1 tmm4, [{x} + {line}]",
+                "tdpbsud tmm0, tmm4, tmm6",
+                "tileloaddt1 tmm7, [{panels} + {line} + 1024]",
+                "tdpbsud tmm1, tmm4, tmm7",
+                "tileloaddt1 tmm5, [{x} + {line} + 1024]",
+                "tdpbsud tmm2, tmm5, tmm6",
+                "tdpbsud tmm3, tmm5, tmm7",
+                x = in(reg) x.as_ptr(),
+                panels = in(reg) panels.as_ptr(),
+                line = in(reg) 64usize,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
     }
 
     /// As [`Tiles::add_int8`], for 16 tokens.
@@ -124,48 +111,6 @@ impl Tiles {
                 "tilestored [{sums} + {line} + 3072], tmm3",
                 sums = in(reg) sums.as_mut_ptr(),
                 line = in(reg) 64usize,
-                options(nostack, preserves_flags),
-            );
-        }
-    }
-}
-
-/// Sums that lie among others: rows of `stride` numbers, of 32 of which 32 are the sums.
-impl Tiles {
-    /// Reads the four tiles of sums.
-    #[inline(always)]
-    pub(super) fn load_strided(&mut self, from: &[f32], stride: usize) {
-        assert!(from.len() >= (PAIR - 1) * stride + PAIR, "32 rows");
-        // SAFETY: `self` is the proof that tiles may be used; 32 numbers of 32 rows are read, which are there.
-        unsafe {
-            asm!(
-                "tileloadd tmm0, [{from} + {line}]",
-                "tileloadd tmm1, [{from} + {line} + 64]",
-                "tileloadd tmm2, [{lower} + {line}]",
-                "tileloadd tmm3, [{lower} + {line} + 64]",
-                from = in(reg) from.as_ptr(),
-                lower = in(reg) from[TILE * stride..].as_ptr(),
-                line = in(reg) 4 * stride,
-                options(nostack, readonly, preserves_flags),
-            );
-        }
-    }
-
-    /// Writes the four tiles of sums.
-    #[inline(always)]
-    pub(super) fn store_strided(&mut self, to: &mut [f32], stride: usize) {
-        assert!(to.len() >= (PAIR - 1) * stride + PAIR, "32 rows");
-        let start = to.as_mut_ptr();
-        // SAFETY: `self` is the proof that tiles may be used; 32 numbers of 32 rows are written, which are there.
-        unsafe {
-            asm!(
-                "tilestored [{to} + {line}], tmm0",
-                "tilestored [{to} + {line} + 64], tmm1",
-                "tilestored [{lower} + {line}], tmm2",
-                "tilestored [{lower} + {line} + 64], tmm3",
-                to = in(reg) start,
-                lower = in(reg) start.wrapping_add(TILE * stride),
-                line = in(reg) 4 * stride,
                 options(nostack, preserves_flags),
             );
         }

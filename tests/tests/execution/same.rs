@@ -60,7 +60,9 @@ fn batches_do_not_change_the_result() {
             for (((sequence, _), alone), last) in work.iter().zip(&alone).zip(together.chunks_exact(width)) {
                 let what = format!("{}, chunk {chunk}, sequence {sequence}", name(platform));
                 assert_same(&all[*sequence], alone, width, &what);
-                assert!(all[*sequence].ends_with(last), "{what}: the last row is the last row");
+                // Of few rows the head adds up in another order than of many.
+                let end = all[*sequence].len() - width;
+                assert_same(last, &all[*sequence][end..], width, &format!("{what}, last row"));
             }
         }
     }

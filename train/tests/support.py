@@ -51,7 +51,7 @@ def call(*arguments: str | Path) -> dict:
     return json.loads(done.stdout)
 
 
-class Workplace(unittest.TestCase):
+class InScratchFolder(unittest.TestCase):
     """A folder that vanishes, with a data folder in it that is made once."""
 
     @classmethod

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from sbnc_train import export
 from sbnc_train.linear import ternarize
-from support import Workplace, call, command, sbnc
+from support import InScratchFolder, call, command, sbnc
 
 TOKENS = [0, 5, 9, 33, 7, 250, 128, 64, 3, 200, 17, 91, 300, 301, 302, 44, 45, 46]
 CASES = [
@@ -22,7 +22,7 @@ CASES = [
 ]
 
 
-class Compiled(Workplace):
+class Compiled(InScratchFolder):
     def setUp(self) -> None:
         sbnc()
 

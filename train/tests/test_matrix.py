@@ -4,7 +4,7 @@ import csv
 import unittest
 
 from sbnc_train import matrix
-from support import Workplace, command, sbnc
+from support import InScratchFolder, command, sbnc
 
 
 def row(weights: str, pattern: str, seed: int, perplexity: float, variant: str = "") -> dict:
@@ -24,7 +24,7 @@ class Report(unittest.TestCase):
         self.assertIn("| bf16 | 2:4 |  | 0 | 9.000 |  | +18.8 % |", lines[3])
 
 
-class Matrix(Workplace):
+class Matrix(InScratchFolder):
     def test_trains_scores_and_reports(self):
         sbnc()
         out = self.folder / "matrix"

@@ -13,14 +13,14 @@ from tokenizers import Tokenizer
 from sbnc_train import checkpoint
 from sbnc_train.checkpoint import read_curve
 from sbnc_train.data import Batches, is_held_out
-from support import Workplace, command, documents
+from support import InScratchFolder, command, documents
 
 
 def same(a: dict, b: dict) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-class Data(Workplace):
+class Data(InScratchFolder):
     def test_tokens_are_the_texts(self):
         tokenizer = Tokenizer.from_file(str(self.data / "tokenizer.json"))
         texts = [d["text"] for d in documents() if not is_held_out(d["name"], 0.1)]
@@ -40,7 +40,7 @@ class Data(Workplace):
         self.assertEqual(inputs[:, 1:].tolist(), targets[:, :-1].tolist())
 
 
-class Runs(Workplace):
+class Runs(InScratchFolder):
     def test_learns_and_leaves_its_curves(self):
         run = self.train("whole", "--steps", 60, "--log-every", 10, "--eval-every", 30, "--lr", 4e-3, "--warmup", 5)
         losses = read_curve(run / "loss.csv")

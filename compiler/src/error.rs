@@ -53,6 +53,12 @@ impl Error {
         Self::new(Exit::Interrupted, "interrupted; nothing was written")
     }
 
+    /// A file became shorter, or could no longer be read, while it was in use.
+    pub fn lost_pages() -> Self {
+        let message = "a file changed while it was in use: it became shorter, or could no longer be read; replace files by renaming rather than by writing into them";
+        Self::new(Exit::Integrity, message)
+    }
+
     /// The exit code.
     pub fn exit(&self) -> Exit {
         self.exit

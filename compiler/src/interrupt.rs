@@ -46,7 +46,10 @@ pub fn is_raised() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
-/// Fails if the user asked to stop.
+/// Fails if the user asked to stop, or if bytes that were read from a map were not its file's: nothing that was made of them may be kept.
 pub fn check() -> Result<()> {
-    if is_raised() { Err(Error::interrupted()) } else { Ok(()) }
+    if is_raised() {
+        return Err(Error::interrupted());
+    }
+    if sbnc_runtime::map::lost_pages() { Err(Error::lost_pages()) } else { Ok(()) }
 }

@@ -26,6 +26,10 @@ impl AtomicFile {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "the output path is a folder"));
         }
         let target = resolve_link(target)?;
+        if fs::metadata(&target).is_ok_and(|old| !old.is_file()) {
+            // Renaming over a device or a pipe would put a file in its place.
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the output path is not a regular file"));
+        }
         let mut attempts = 0;
         loop {
             let temporary = temporary_name(&target)?;
@@ -177,5 +181,13 @@ mod tests {
         assert_eq!(fs::read(&target).unwrap(), b"new");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no temporary file may be left");
         fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_and_folders_are_no_targets() {
+        for target in ["/dev/null", "/"] {
+            AtomicFile::create(Path::new(target)).unwrap_err();
+        }
     }
 }

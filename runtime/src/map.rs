@@ -10,9 +10,12 @@
 //!
 //! The mapping is private and read-only, so this process cannot write to the file, but the system may still show changes that
 //! others make. Overwriting a mapped file changes the bytes that are read; truncating it makes the first touch of a lost page raise
-//! SIGBUS, which ends the process (on Windows the system refuses to truncate a mapped file). Replacing a file by renaming another
-//! over it is harmless: the map keeps the old one. Code that reads a map must therefore treat every byte as untrusted at each
-//! read, and must copy first whatever it validates once and uses later.
+//! SIGBUS, which ends the process unless it called [`survive_lost_pages`] (on Windows the system refuses to truncate a mapped file).
+//! Replacing a file by renaming another over it is harmless: the map keeps the old one. Code that reads a map must therefore treat
+//! every byte as untrusted at each read, and must copy first whatever it validates once and uses later.
+
+#[cfg(unix)]
+mod guard;
 
 use std::fs::File;
 use std::io;
@@ -35,7 +38,29 @@ use memmap2::{Mmap, MmapMut, MmapOptions};
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Map(Option<Mmap>); // None: an empty range, which no system can map
+pub struct Map {
+    /// Before the map: no longer watched when it goes.
+    #[cfg(unix)]
+    watched: Option<guard::Watched>,
+    /// `None`: an empty range, which no system can map.
+    map: Option<Mmap>,
+}
+
+/// Keeps the process alive when a file becomes shorter under a [`Map`] or cannot be read: the pages that are lost read as zeros, and [`Map::is_whole`] says
+/// so. Sessions and weights ask by themselves, and end in an error. This takes over SIGBUS for the whole process, handing on what is not about a map, so it is
+/// for applications to decide; the `sbnc` command does. Without effect where there is no such signal.
+pub fn survive_lost_pages() {
+    #[cfg(unix)]
+    guard::install();
+}
+
+/// Whether any map of this process has lost pages since [`survive_lost_pages`].
+pub fn lost_pages() -> bool {
+    #[cfg(unix)]
+    return guard::any_lost();
+    #[cfg(not(unix))]
+    false
+}
 
 impl Map {
     /// Maps the whole of the file at `path`.
@@ -50,7 +75,11 @@ impl Map {
     pub fn range(file: &File, offset: u64, len: u64) -> io::Result<Self> {
         let len = checked_len(file, offset, len)?;
         if len == 0 {
-            return Ok(Self(None));
+            return Ok(Self {
+                #[cfg(unix)]
+                watched: None,
+                map: None,
+            });
         }
         let mut options = MmapOptions::new();
         options.offset(offset).len(len);
@@ -59,17 +88,27 @@ impl Map {
         // process can write through it. What remains is another process changing or truncating the file: the module's page states
         // the outcome (other bytes, or SIGBUS), and every reader of a `Map` is required to take its bytes as untrusted input.
         let map = unsafe { options.map_copy_read_only(file) }?;
-        Ok(Self(Some(map)))
+        Ok(Self {
+            #[cfg(unix)]
+            watched: guard::Watched::new(&map),
+            map: Some(map),
+        })
     }
-}
 
-impl Map {
+    /// Whether all bytes that were read so far were the file's; see [`survive_lost_pages`].
+    pub fn is_whole(&self) -> bool {
+        #[cfg(unix)]
+        return self.watched.as_ref().is_none_or(guard::Watched::is_whole);
+        #[cfg(not(unix))]
+        true
+    }
+
     /// Asks for huge pages, with which a processor reads faster: it looks up fewer addresses, and what it fetches ahead does not stop every 4 KB. Linux
     /// has them for files that are not in memory yet, on file systems that can hold them so (ext4, xfs, btrfs), and some kernels make them of small ones in
     /// time. What is not to be had is not missed.
     pub fn prefer_huge_pages(&self) {
         #[cfg(target_os = "linux")]
-        if let Some(map) = &self.0 {
+        if let Some(map) = &self.map {
             let _ = map.advise(memmap2::Advice::HugePage);
         }
     }
@@ -78,7 +117,7 @@ impl Map {
     /// memory one wants to take. Whole pages within the range only; a system that cannot do this does nothing.
     pub fn release(&self, range: std::ops::Range<usize>) {
         #[cfg(unix)]
-        if let Some(map) = &self.0 {
+        if let Some(map) = &self.map {
             let start = range.start.next_multiple_of(PAGE);
             let end = range.end.min(map.len()) / PAGE * PAGE;
             if start < end {
@@ -100,7 +139,7 @@ impl Deref for Map {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.0.as_deref().unwrap_or_default()
+        self.map.as_deref().unwrap_or_default()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Where the bytes of an open file are: mapped and shared with other processes, or read into memory of our own.
 //!
 //! A map is cheap and shared, but the system shows changes that others make. [`Storage::check`] notices a file that was shortened or written to since it was
-//! opened, and sessions ask before every call; what happens between that question and the last touch of a page is told in [`map`](crate::map). Memory of our
-//! own has none of this.
+//! opened, and sessions ask before every call and before every answer; what becomes of pages that are lost in between is told in [`map`](crate::map). Memory of
+//! our own has none of this.
 
 use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
@@ -30,11 +30,12 @@ impl Storage {
     /// Maps or reads the file at `path`.
     pub(crate) fn open(path: &Path, mapped: bool) -> Result<Self> {
         let failed = |e| Error::io(path, "open it", &e);
-        let file = File::open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() {
+        // Asked before, because opening a pipe would wait for a writer.
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
             return Err(Error::new(Kind::Io, "not a regular file", "", "").in_file(path));
         }
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
         let len = metadata.len();
         let bytes = if mapped {
             let map = Map::range(&file, 0, len).map_err(|e| Error::io(path, "map it", &e))?;
@@ -53,7 +54,7 @@ impl Storage {
 
     /// Fails if the file under a map is not what it was.
     pub(crate) fn check(&self) -> Result<()> {
-        let Bytes::Mapped { file, len, modified, .. } = &self.bytes else { return Ok(()) };
+        let Bytes::Mapped { map, file, len, modified } = &self.bytes else { return Ok(()) };
         let now: Metadata = file.metadata().map_err(|e| Error::io(&self.path, "look at it again", &e))?;
         let changed = |expected: String, found: String| {
             let remedy = "open the model again, and replace files by renaming rather than by writing into them";
@@ -63,6 +64,9 @@ impl Storage {
         };
         if now.len() != *len {
             return changed(format!("{len} bytes, as when it was opened"), format!("{} bytes", now.len()));
+        }
+        if !map.is_whole() {
+            return changed("all bytes of the file".to_owned(), "some that could not be read".to_owned());
         }
         if now.modified().ok() != *modified {
             return changed("no write since it was opened".to_owned(), "a later time of modification".to_owned());

@@ -88,7 +88,7 @@ impl Linear {
         cpu.quantise(x, cols, None, Rule::A8, &mut self.activations);
         let layer = sbnc_kernels::cpu::Linear { weight: self.weight.matrix(file), bias: None, offset: 0 };
         cpu.linear(&[layer], &self.activations, &mut Output { values: y, stride: rows });
-        Ok(())
+        file.storage().check()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Writers that are killed, interrupted or out of room: the output is what it was, or new and whole; and who is asked to stop cleans up.
+//! Writers that are killed, interrupted, out of room or without their source: the output is what it was, or new and whole; and who is asked to stop cleans up.
 //!
 //! `SBNC_FAULT_ROUNDS` is how many writers are killed (20; `cargo xtask faults` kills 200).
 #![cfg(unix)]
@@ -185,6 +185,25 @@ fn an_interrupted_writer_cleans_up() {
             stopped += u32::from(!new);
         }
         assert!(stopped > 0, "{line}: no signal came in time");
+    }
+}
+
+#[test]
+fn a_source_that_is_cut_while_it_is_read_ends_the_work() {
+    let work = Work::get();
+    for line in ["compile source.safetensors -o out", "verify WHOLE --against source.safetensors"] {
+        let place = folder();
+        let source = place.path().join("source.safetensors");
+        fs::copy(work.path("in.safetensors"), &source).unwrap();
+        let source = fs::File::options().write(true).open(&source).unwrap();
+        let child = work.line(line, place.path()).spawn().unwrap();
+        std::thread::sleep(work.time / 4);
+        source.set_len(1 << 20).unwrap();
+        let output = end(child);
+        // Noticed where the next tensor is read, or where a page was lost.
+        assert!(matches!(output.code, Some(4 | 6)), "{line}: {output:?}");
+        assert!(output.stderr.contains("changed"), "{line}: {output:?}");
+        assert_eq!(names(place.path()), ["source.safetensors"], "{line}");
     }
 }
 

@@ -325,6 +325,29 @@ fn an_interruption_leaves_what_was_generated() {
     assert_eq!(ended.or_else(|| child.wait().ok()).unwrap().code(), Some(130));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_file_that_changes_while_it_runs_ends_the_run() {
+    let cut = |file: &fs::File| file.set_len(4096);
+    let written = |file: &fs::File| std::os::unix::fs::FileExt::write_all_at(file, &[0xFF; 64], 5000);
+    for (change, what) in
+        [(&cut as &dyn Fn(&fs::File) -> std::io::Result<()>, "4096 bytes"), (&written, "a later time")]
+    {
+        let place = Place::with_talker();
+        let line = "run t.sbnc --prompt a --ignore-eos --context 16384 --logit-bias 120:1000";
+        let mut child = place.command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut first = [0];
+        child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+        // A token is being computed at almost any time, so this comes in the middle of one.
+        change(&fs::File::options().write(true).open(place.path("t.sbnc")).unwrap()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(4), "{:?} {told}", output.status);
+        assert!(told.contains("t.sbnc: the file changed while it was in use") && told.contains(what), "{told}");
+        assert!(output.stdout.ends_with(b"\n") && output.stdout.iter().all(|byte| b"x\n".contains(byte)));
+    }
+}
+
 /// Mean of −ln p of the targets from `from` on, out of the logits that `run` writes.
 fn reference(place: &Place, tokens: &[u32], from: usize) -> (f64, usize) {
     let list = tokens.iter().map(u32::to_string).collect::<Vec<_>>().join(",");

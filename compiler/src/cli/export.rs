@@ -70,6 +70,7 @@ pub(crate) fn run(path: &Path, output: &Path, form: Form) -> Result<()> {
         })?;
     }
     bar.finish_and_clear();
+    crate::interrupt::check()?;
     out.commit().map_err(|e| Error::io(output, "put the output in place", &e))?;
     emit(&format!("{}: {} tensors, {}\n", output.display(), items.len(), bytes(total)))
 }

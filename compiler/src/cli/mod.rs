@@ -45,7 +45,14 @@ use crate::error::{Error, Exit, Result};
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     crate::interrupt::install(arguments.command.writes());
-    match run(arguments.command) {
+    sbnc_runtime::map::survive_lost_pages();
+    let mut result = run(arguments.command);
+    let told = |error: &Error| matches!(error.exit(), Exit::Integrity | Exit::Interrupted);
+    if sbnc_runtime::map::lost_pages() && !result.as_ref().is_err_and(told) {
+        // Whatever came out, it came of bytes that were not the file's.
+        result = Err(Error::lost_pages());
+    }
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let text = error.to_string();

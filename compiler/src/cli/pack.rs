@@ -40,7 +40,10 @@ pub(crate) fn unpack(path: &Path, output: &Path) -> Result<()> {
         },
         |temporary| {
             let check = |map: &[u8]| packed.check_unpacked(map).map_err(|e| Error::format(path, &e));
-            super::map(temporary).and_then(|map| check(&map)).map_err(Failure::Check)
+            super::map(temporary)
+                .and_then(|map| check(&map))
+                .and_then(|()| crate::interrupt::check())
+                .map_err(Failure::Check)
         },
     );
     bar.finish_and_clear();

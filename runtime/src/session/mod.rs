@@ -291,6 +291,7 @@ impl Session {
             let width = what.width(&self.model);
             let out = &mut self.out[answered * width..][..ends.len() * width];
             what.ask(self.engine.as_mut(), ends, out)?;
+            self.model.storage().check()?;
         }
         Ok(ends.len())
     }
@@ -306,6 +307,7 @@ impl Session {
                 self.step.wanted.extend(start..end);
                 let out = &mut self.out[..(end - start) * width];
                 what.ask(self.engine.as_mut(), &self.step.wanted, out)?;
+                self.model.storage().check()?;
                 let position = segment.position + start - segment.rows.start;
                 each(Rows { sequence: segment.slot, position, width, values: out });
             }

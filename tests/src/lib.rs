@@ -3,7 +3,7 @@
 //! | item | what it is |
 //! |---|---|
 //! | [`sbnc`], [`run`] | the `sbnc` binary of this build, and one call of it |
-//! | [`example`] | an example of the runtime |
+//! | [`example`], [`library`] | an example of the runtime, and its library for C programs |
 //! | [`folder`], [`Place`] | a temporary folder, and one to run commands in |
 //! | [`golden_text`] | a recorded text |
 //! | [`golden`] | a golden model, where the machine has them |
@@ -37,28 +37,47 @@ pub use tensors::{Tensors, f32s};
 /// The `sbnc` binary, built once in each test process.
 pub fn sbnc() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| built(&["--bin", "sbnc"], "sbnc"))
+    // With an example, cargo gives crates the features that they have in tests: `cargo test` has built all of this already.
+    BINARY.get_or_init(|| built(&["--bin", "sbnc", "--example", "talker"], &executable("sbnc")))
 }
 
 /// An example of the runtime, as applications would copy it.
 pub fn example(name: &str) -> PathBuf {
-    built(&["--example", name], &format!("examples/{name}"))
+    built(&["--example", name], &format!("examples/{}", executable(name)))
 }
 
-/// A program, built with the profile and into the folder of the running test.
-fn built(what: &[&str], program: &str) -> PathBuf {
+/// The runtime as a shared library for C programs.
+pub fn library() -> PathBuf {
+    let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    built(&["--example", "sbnc_runtime"], &format!("examples/{prefix}sbnc_runtime{suffix}"))
+}
+
+fn executable(name: &str) -> String {
+    format!("{name}{}", std::env::consts::EXE_SUFFIX)
+}
+
+/// What cargo builds into `file` with the profile and in the folder of the running test.
+fn built(what: &[&str], file: &str) -> PathBuf {
     let profile = profile_folder();
     let name = profile.file_name().and_then(OsStr::to_str).expect("a profile's folder has a name");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // Tests of the profile `test` lie in the folder `debug`; building with another one would build every crate again.
     let profile_name = if name == "debug" { "test" } else { name };
-    let target = profile.parent().expect("a profile's folder lies in the build folder");
+    let mut target = profile.parent().expect("a profile's folder lies in the build folder");
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--profile", profile_name]).args(what).arg("--target-dir").arg(target);
+    command.args(["build", "--quiet", "--profile", profile_name]).args(what);
+    // Where tests are built with --target, this is the folder of the target, and the build folder is around it.
+    if let (Some(outer), Some(name)) = (target.parent(), target.file_name())
+        && outer.join("CACHEDIR.TAG").is_file()
+    {
+        command.arg("--target").arg(name);
+        target = outer;
+    }
+    command.arg("--target-dir").arg(target);
     let status = command.current_dir(workspace()).status().expect("cargo runs");
-    assert!(status.success(), "{program} must build: {command:?}");
-    let path = profile.join(format!("{program}{}", std::env::consts::EXE_SUFFIX));
-    assert!(path.is_file(), "{}: the build left no program", path.display());
+    assert!(status.success(), "{file} must build: {command:?}");
+    let path = profile.join(file);
+    assert!(path.is_file(), "{}: the build left no such file", path.display());
     path
 }
 

@@ -5,9 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
-use sbnc_tests::{finish, folder, run, talker, workspace};
+use sbnc_tests::{finish, folder, library, run, talker, workspace};
 
 #[test]
 fn the_header_is_up_to_date() {
@@ -35,35 +34,16 @@ fn the_header_is_up_to_date() {
     }
 }
 
-/// The folder of the shared library, built once.
-fn library() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let executable = std::env::current_exe().unwrap();
-        let profile = executable.ancestors().nth(2).unwrap();
-        let target = profile.parent().unwrap();
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let name = profile.file_name().unwrap().to_str().unwrap();
-        let mut command = Command::new(cargo);
-        // The writer, because tests have built the format with it: only the runtime itself is built again.
-        command.args(["rustc", "--quiet", "-p", "sbnc-runtime", "--lib", "--features", "capi,sbnc-format/writer"]);
-        command.args(["--crate-type", "cdylib", "--profile", if name == "debug" { "dev" } else { name }]);
-        // To `cargo rustc` the profile `test` means something else; with this one, `dev` takes over the crates that tests have built.
-        command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "2");
-        let built = command.arg("--target-dir").arg(target).current_dir(workspace()).status().unwrap();
-        assert!(built.success(), "the library must build");
-        profile.to_owned()
-    })
-}
-
 /// Compiles a C program against header and library.
 fn compile(source: &Path, program: &Path) {
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
     let mut command = Command::new(compiler);
     command.args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-I"]);
     command.arg(workspace().join("runtime/include")).arg(source).arg("-o").arg(program);
-    command.arg("-L").arg(library()).args(["-lsbnc_runtime", "-lm"]);
-    let rpath = format!("-Wl,-rpath,{}", library().display());
+    let library = library();
+    let folder = library.parent().unwrap();
+    command.arg("-L").arg(folder).args(["-lsbnc_runtime", "-lm"]);
+    let rpath = format!("-Wl,-rpath,{}", folder.display());
     let output = finish(command.arg(rpath));
     assert_eq!(output.code, Some(0), "{}", output.stderr);
 }

@@ -1,6 +1,6 @@
 //! One call of a hot kernel, for counting its instructions: `instructions` lists the calls, `instructions PLATFORM CALL` makes one.
 //!
-//! `cargo xtask callgrind` runs every call under valgrind, which counts inside [`counted`] and nowhere else. It prints over how many weights (or keys and values) the
+//! `cargo xtask callgrind` runs every call under valgrind, which counts inside [`counted`] and nowhere else. It prints over how many weights (or keys and values, or activations) the
 //! instructions are to be shared out. One thread, shapes of BitNet b1.58 2B-4T but for fewer rows.
 #![allow(clippy::unwrap_used, reason = "a measurement may panic")]
 
@@ -32,7 +32,7 @@ fn main() {
         for (form, ..) in FORMS {
             println!("{form}, 1 token\n{form}, {MANY} tokens");
         }
-        println!("bf16 head, 1 token\nint8 head, 1 token\nattention, 1 token");
+        println!("bf16 head, 1 token\nint8 head, 1 token\nattention, 1 token\nquantising, 1 token");
         return;
     };
     let isa = Isa::ALL.into_iter().find(|isa| isa.name() == platform).unwrap();
@@ -43,6 +43,7 @@ fn main() {
         "bf16 head" => head(&cpu, &Dense::Bf16(&vec![0x3C11; ROWS * COLS])),
         "int8 head" => head(&cpu, &Dense::I8(&vec![3; ROWS * COLS], &vec![0.1; ROWS])),
         "attention" => attention(&cpu),
+        "quantising" => quantising(&cpu),
         form => linear(&cpu, FORMS.iter().find(|(name, ..)| *name == form).unwrap(), tokens),
     };
     println!("{units}");
@@ -93,4 +94,10 @@ fn attention(cpu: &Cpu) -> usize {
     let segments = [Segment { rows: 0..1, position: CONTEXT - 1, slot: 0 }];
     twice(|| cpu.attend(&qkv, &HEADS, &segments, &cache, &mut out));
     2 * HEADS.heads * CONTEXT * HEADS.dim
+}
+
+fn quantising(cpu: &Cpu) -> usize {
+    let (x, mut out) = (floats(COLS), Activations::with_capacity(1, COLS));
+    twice(|| cpu.quantise(&x, COLS, None, Rule::A8, &mut out));
+    COLS
 }

@@ -27,7 +27,13 @@ fn main() {
     for (i, length) in [16usize, 64, 200].into_iter().enumerate() {
         let program: Vec<u8> = (0..length).map(|_| random.number() as u8).collect();
         put("open_resealed", &format!("program-{i}"), &program);
+        put("model", &format!("program-{i}"), &program);
     }
+    // Programs that change nothing: each of the valid models as it is.
+    for model in 0..4 {
+        put("model", &format!("whole-{model}"), &[model]);
+    }
+    text();
     for target in ["decode_t2", "decode_t5", "decode_nm6b", "decode_fragments", "decode_windows"] {
         for (i, length) in [40usize, 400, 2000].into_iter().enumerate() {
             let bytes: Vec<u8> = (0..length).map(|_| random.number() as u8).collect();
@@ -42,6 +48,39 @@ fn main() {
     put("gguf", "f32", &gguf(0, &[4, 2], 32));
     put("gguf", "tq2_0", &gguf(35, &[256, 1], 66));
     put("gguf", "i2_s", &gguf(36, &[128, 4], 128 + 32));
+}
+
+/// The files of a model that can talk, with a tokenizer of each kind.
+fn text() {
+    let folder = support::scratch("seed-talker");
+    fs::create_dir_all(&folder).expect("a folder can be made");
+    sbnc_tests::talker::talker(&folder);
+    let read = |name: &str| fs::read(folder.join(name)).expect("the talker has this file");
+    let (json, config, settings) =
+        (read("tokenizer.json"), read("tokenizer_config.json"), read("generation_config.json"));
+    support::sweep(&folder);
+    // The bytes that a tokenizer must have, then some words, each with its rank.
+    let words = ["th", "the", " the", "hello"].map(|word| word.as_bytes().to_vec());
+    let tokens = (0..=255u8).map(|byte| vec![byte]).chain(words);
+    let lines: Vec<String> = tokens.enumerate().map(|(rank, bytes)| format!("{} {rank}\n", base64(&bytes))).collect();
+    let template = b"{% for m in messages %}{{ bos_token ~ m.role.upper() }}: {{ m['content'] | trim }}{% endfor %}";
+    let drawn = br#"{"do_sample": true, "temperature": 0.7, "top_k": 2, "top_p": 0.9, "repetition_penalty": 1.1}"#;
+    let text = "hello the <|user|> caf\u{e9} \u{65e5}\u{672c}\n\n".as_bytes();
+    let end = &[0xFFu8][..];
+    put("text", "byte-level", &[&json, end, end, &config, end, template, end, &settings, end, text].concat());
+    put("text", "ranks", &[end, lines.concat().as_bytes(), end, &config, end, template, end, drawn, end, text].concat());
+    put("text", "no-tokenizer", &[end, end, end, template, end, drawn, end, text].concat());
+}
+
+/// Bytes in base64, as a tokenizer.model has them.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let group = |three: &[u8]| -> String {
+        let bits = three.iter().enumerate().fold(0u32, |bits, (i, &byte)| bits | u32::from(byte) << (16 - 8 * i));
+        let digit = |i: usize| if i <= three.len() { DIGITS[(bits >> (18 - 6 * i)) as usize & 63] as char } else { '=' };
+        (0..4).map(digit).collect()
+    };
+    bytes.chunks(3).map(group).collect()
 }
 
 fn packed(file: &[u8]) -> Vec<u8> {

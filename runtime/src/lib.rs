@@ -41,7 +41,8 @@
 //! # Promises
 //!
 //! * Whatever is in a file, opening it ends in a model or in an [`Error`] that names the file, the tensor, what was expected and what was found.
-//! * A session allocates when it is opened. A call that fails leaves its sequences as they were.
+//! * A session allocates when it is opened, and threads keep some scratch from their first work on; a step after that allocates nothing. A call that fails
+//!   leaves its sequences as they were.
 //! * Chunks, batches, threads and instruction sets do not change what a model computes, beyond the order of f32 sums.
 //! * A mapped file is shared by all processes that map it. One that is changed while mapped is noticed before the next answer. Losing pages of it ends the process, unless it
 //!   called [`map::survive_lost_pages`].

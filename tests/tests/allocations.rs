@@ -1,4 +1,4 @@
-//! A decode step allocates nothing, and neither does a chunk of a prompt: everything is there when a session is opened.
+//! A decode step allocates nothing, and neither does a chunk of a prompt: everything is there when a session is opened, but for what threads keep for a task.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -38,6 +38,10 @@ const PLAIN: Isa = Isa::Portable;
 const CLEAN_ROUNDS: usize = 20;
 const MOST_ROUNDS: usize = 500;
 
+/// Of the first step, for each thread: what it keeps for tasks of a linear, of attention and of the head, and for a call.
+const FIRST_ALLOCATIONS: usize = 4;
+const THREADS: usize = 2;
+
 /// The only test of this program, so that nobody else allocates.
 #[test]
 fn a_warm_session_allocates_nothing() {
@@ -55,9 +59,17 @@ fn a_warm_session_allocates_nothing() {
         recipe.packing = Packing { encoding, order, pattern };
         recipe.write(&path);
         for platform in Platform::available().filter(|p| p.isa() != PLAIN) {
-            let model = Model::options().platform(platform).threads(2).open(&path).unwrap();
+            let model = Model::options().platform(platform).threads(THREADS).open(&path).unwrap();
             let options = SessionOptions { sequences: 2, chunk: 8, ..SessionOptions::default() };
             let mut session = model.session(&options).unwrap();
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            session.batch(&[(0, &[1])]).unwrap();
+            let first = ALLOCATIONS.load(Ordering::Relaxed) - before;
+            assert!(
+                first <= FIRST_ALLOCATIONS * THREADS,
+                "{encoding:?} on {}: {first} at first",
+                platform.isa().name()
+            );
             let round = |session: &mut Session| -> usize {
                 let before = ALLOCATIONS.load(Ordering::Relaxed);
                 session.truncate(0, 0);

@@ -5,7 +5,7 @@ use crate::device::{Device, Interrupt};
 use crate::error::{Error, Kind, Result};
 use crate::model::Model;
 
-/// How large a session is. Everything is allocated when it is opened.
+/// How large a session is. Cache and buffers are allocated when it is opened.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
     /// The most tokens of a sequence, prompt and answer together. Zero stands for the model's context, at most 4096. (Of models whose position embedding depends on the

@@ -68,7 +68,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "callgrind",
-        what: "count the instructions of the hot kernels (needs valgrind)",
+        what: "count the instructions of the hot kernels (needs valgrind; Linux on x86-64)",
         ci: false,
         run: memory::callgrind,
     },
@@ -123,7 +123,9 @@ fn fmt() -> Result {
 fn clippy() -> Result {
     cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     // Applications that only read build the format without its writer.
-    cargo(&["clippy", "-p", "sbnc-format", "--no-default-features", "--", "-D", "warnings"])
+    cargo(&["clippy", "-p", "sbnc-format", "--no-default-features", "--", "-D", "warnings"])?;
+    // And the runtime without GPUs.
+    cargo(&["clippy", "-p", "sbnc-runtime", "--no-default-features", "--", "-D", "warnings"])
 }
 
 fn doc() -> Result {

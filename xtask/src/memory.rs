@@ -28,14 +28,15 @@ pub(crate) fn asan() -> Result {
 }
 
 /// Tests that valgrind runs in minutes: those of the kernels, the pool, the map and the C interface that touch memory by hand.
-const UNDER_VALGRIND: [&str; 10] = [
+const UNDER_VALGRIND: [&str; 11] = [
     "cpu::pool",
-    "cpu::tests::random_shapes",
-    "cpu::tests::layers",
+    "cpu::tests",
     "cpu::gemv",
     "cpu::ops",
     "norms_",
+    "gates_are",
     "turning_and_storing",
+    "random_shapes_equal",
     "capi::",
     "map::",
     "storage::",
@@ -48,7 +49,10 @@ pub(crate) fn valgrind() -> Result {
     }
     let mut command = Command::new(env!("CARGO"));
     // What `cargo test` builds, and nothing else.
-    command.args(["test", "--lib", "--test", "ops", "--"]).args(UNDER_VALGRIND).arg("--test-threads=1");
+    command
+        .args(["test", "--lib", "--test", "ops", "--test", "gemm", "--"])
+        .args(UNDER_VALGRIND)
+        .arg("--test-threads=1");
     command.env("SBNC_CPU", "avx2").env(SHAPES.0, SHAPES.1);
     // What tests leak at their end, such as the threads of a pool, is no error.
     let runner = "valgrind --quiet --error-exitcode=1 --leak-check=no";
@@ -82,6 +86,9 @@ pub(crate) fn miri() -> Result {
     Ok(())
 }
 
+/// Platforms whose instructions are counted, and whether valgrind knows them; the others are stepped through one by one, where the machine has them.
+const COUNTED: [(&str, bool); 4] = [("portable", true), ("avx2", true), ("avx512", false), ("amx", false)];
+
 /// Prints how many instructions the hot kernels take, as the table of docs/performance.md.
 pub(crate) fn callgrind() -> Result {
     if !installed("valgrind") {
@@ -90,11 +97,15 @@ pub(crate) fn callgrind() -> Result {
     run(Command::new(env!("CARGO")).args(["build", "--release", "-p", "sbnc-kernels", "--example", "instructions"]))?;
     let program = root().join("target/release/examples/instructions");
     let calls = text_of(&mut Command::new(&program))?.0;
-    println!("| instructions a weight | portable | AVX2 |\n|---|---|---|");
+    let first = calls.lines().next().unwrap_or_default();
+    let here = |platform: &str| succeeds(Command::new(&program).args([platform, first]));
+    let platforms: Vec<_> = COUNTED.into_iter().filter(|(platform, valgrind)| *valgrind || here(platform)).collect();
+    let names: Vec<_> = platforms.iter().map(|(platform, _)| *platform).collect();
+    println!("| instructions a weight | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()));
     for call in calls.lines() {
-        let counts: Vec<String> = ["portable", "avx2"]
+        let counts: Vec<String> = platforms
             .iter()
-            .map(|platform| count(&program, platform, call).map(|count| format!("{count:.3}")))
+            .map(|&(platform, valgrind)| count(&program, platform, valgrind, call).map(|count| format!("{count:.3}")))
             .collect::<Result<_>>()?;
         println!("| {call} | {} |", counts.join(" | "));
     }
@@ -102,15 +113,26 @@ pub(crate) fn callgrind() -> Result {
 }
 
 /// Instructions of one call, for each of the units that it says it has.
-fn count(program: &Path, platform: &str, call: &str) -> Result<f64> {
-    let mut command = Command::new("valgrind");
-    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*instructions*counted*"]);
+fn count(program: &Path, platform: &str, valgrind: bool, call: &str) -> Result<f64> {
+    let mut command = if valgrind {
+        let mut command = Command::new("valgrind");
+        let function = "--toggle-collect=*instructions*counted*";
+        command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null", function]);
+        command
+    } else {
+        let mut command = Command::new("python3");
+        command.args(["tests/benches/step.py", "instructions7counted"]);
+        command
+    };
     let (out, told) = text_of(command.arg(program).args([platform, call]))?;
     let units = out.trim().parse::<f64>().map_err(|_| format!("{call}: expected a number, found {out:?}"))?;
-    let collected = told.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse::<f64>().ok());
-    match collected.filter(|&count| count > 0.0) {
+    let collected = match valgrind {
+        true => told.lines().find_map(|line| Some(line.split_once("Collected : ")?.1)),
+        false => told.lines().last(),
+    };
+    match collected.and_then(|number| number.trim().parse::<f64>().ok()).filter(|&count| count > 0.0) {
         Some(collected) => Ok(collected / units),
-        None => Err(format!("{call}: valgrind collected nothing\n{told}")),
+        None => Err(format!("{call}: nothing was counted\n{told}")),
     }
 }
 

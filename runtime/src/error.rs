@@ -59,10 +59,10 @@ impl Kind {
 /// assert_eq!(error.kind().exit_code(), 6);
 /// assert!(error.to_string().starts_with("no/such/model.sbnc: cannot open it"));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Error(Box<Detail>);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Detail {
     kind: Kind,
     file: Option<PathBuf>,
@@ -145,6 +145,13 @@ impl Error {
     /// What was; may be empty.
     pub fn found(&self) -> &str {
         &self.0.found
+    }
+}
+
+/// The text: what a program that ends in an error prints of it is for people.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self} ({:?})", self.0.kind)
     }
 }
 

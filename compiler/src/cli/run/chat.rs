@@ -26,7 +26,12 @@ impl Run {
                 let _ = io::stderr().flush();
             }
             let Some(line) = lines.next() else { return Ok(()) };
-            let line = line.map_err(|e| Error::new(Exit::Io, format!("stdin: {e}")))?;
+            let line = line.map_err(|e| match e.kind() {
+                io::ErrorKind::InvalidData => {
+                    Error::new(Exit::Invalid, "stdin: expected UTF-8 text, found other bytes")
+                }
+                _ => Error::new(Exit::Io, format!("stdin: {e}")),
+            })?;
             if line.trim().is_empty() {
                 continue;
             }

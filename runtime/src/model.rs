@@ -15,9 +15,7 @@ use crate::device::{Device, Engine};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Plan;
 use crate::sampling::{Sampling, recommended};
-#[cfg(feature = "cuda")]
-use crate::session::CacheType;
-use crate::session::{Session, SessionOptions};
+use crate::session::{CacheType, Session, SessionOptions};
 use crate::storage::Storage;
 use crate::tensor::File;
 use crate::text::{Source, Tokenizer};

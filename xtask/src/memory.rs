@@ -28,9 +28,10 @@ pub(crate) fn asan() -> Result {
 }
 
 /// Tests that valgrind runs in minutes: those of the kernels, the pool, the map and the C interface that touch memory by hand.
-const UNDER_VALGRIND: [&str; 11] = [
+const UNDER_VALGRIND: [&str; 12] = [
     "cpu::pool",
-    "cpu::tests",
+    "cpu::tests::random",
+    "cpu::tests::layers",
     "cpu::gemv",
     "cpu::ops",
     "norms_",

@@ -76,18 +76,18 @@ pub(crate) fn miri() -> Result {
         return Err("the nightly toolchain has no Miri: rustup +nightly component add miri rust-src".to_owned());
     }
     for tests in [
-        // The pool's tests that neither sleep long nor panic: here a millisecond of waiting is a second.
+        // Two tests of the pool wait thousands of times, and Miri's clock goes on while it interprets.
         &[
             "-p",
             "sbnc-kernels",
             "--no-default-features",
             "--lib",
             "--",
-            "pool::tests::pieces",
-            "pool::tests::sleepers",
-            "pool::wish",
+            "pool::",
             "activations::",
             "layout::",
+            "--skip=a_call_does_not_wait",
+            "--skip=a_panic_reaches",
         ][..],
         &["-p", "sbnc-runtime", "--no-default-features", "--features", "capi", "--lib", "--", "capi::", "stop::"],
     ] {

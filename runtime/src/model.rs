@@ -49,6 +49,7 @@ enum Accelerator {
     /// Nobody asked for one, or there is none.
     None,
     /// There is one, but the model cannot run there.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only looking for a GPU is refused one"))]
     Refused(Arc<Error>),
 }
 

@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sbnc_kernels::cpu::ops::{Activation, Cache, Half, Heads, Pairing, Rotation, Segment, WideCache, plain};
-use sbnc_kernels::cpu::{Activations, Cpu, Dense, Platform, Rule};
+use sbnc_kernels::cpu::{Activations, Cpu, Dense, Isa, Platform, Rule};
 
 /// A small generator, so that a failure can be repeated.
 struct Random(u64);
@@ -292,12 +292,17 @@ fn attention_is_near_the_plain_one() {
             let mut got_wide = got.clone();
             cpu.attend(&qkv, &case.heads, &case.segments, &cache, &mut got);
             cpu.attend_wide(&qkv, &case.heads, &case.segments, &wide, &mut got_wide);
-            assert_eq!(bits(&got), bits(&got_wide), "the same keys and values in f32");
+            // Tiles take numbers of 16 bits only, and keep 16 bits of the others.
+            let has_tiles = cpu.platform().isa() == Isa::Amx;
+            if !has_tiles {
+                assert_eq!(bits(&got), bits(&got_wide), "the same keys and values in f32");
+            }
+            let most = if has_tiles { 3e-5 } else { 5e-6 };
             let width = case.heads.heads * case.heads.dim;
             for row in 0..case.rows {
                 let apart = distance(&got[row * width..][..width], &expected[row * width..][..width]);
                 let (platform, heads, segments) = (cpu.platform(), case.heads, &case.segments);
-                assert!(apart < 5e-6, "{apart:e} in row {row}: {platform:?}, {heads:?}, {half:?}, {segments:?}");
+                assert!(apart < most, "{apart:e} in row {row}: {platform:?}, {heads:?}, {half:?}, {segments:?}");
             }
         }
     }

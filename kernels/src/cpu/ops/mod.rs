@@ -3,7 +3,7 @@
 //! Rows of `x` are tokens. All arithmetic is f32 (f64 where noted); keys and values are kept in 16 bits ([`WideCache`] keeps 32). Every operation is written once with the vectors of
 //! `simd`, and compared with its counterpart in [`plain`]. Little work stays on the calling thread: waking the others takes longer than a short row.
 
-mod attention;
+pub(in crate::cpu) mod attention;
 mod dense;
 mod elementwise;
 mod fours;
@@ -12,7 +12,7 @@ mod norm;
 pub mod plain;
 mod rotary;
 pub(crate) mod rows;
-mod scratch;
+pub(in crate::cpu) mod scratch;
 mod wide;
 
 pub use attention::{Cache, Heads, Segment};

@@ -35,7 +35,7 @@ fn aligned(memory: &mut Vec<f32>, len: usize) -> &mut [f32] {
 }
 
 /// Takes `len` floats off the front, keeping the rest aligned.
-pub(super) fn take<'a>(memory: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
+pub(in crate::cpu) fn take<'a>(memory: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
     let whole = std::mem::take(memory);
     let (taken, rest) = whole.split_at_mut(len.next_multiple_of(LINE).min(whole.len()));
     *memory = rest;

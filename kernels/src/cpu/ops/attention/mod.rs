@@ -4,12 +4,14 @@
 //! segment ─▶ blocks of query rows × kv heads = units ─▶ ranges of keys = tasks (plan.rs)
 //!   few queries:  lanes along a head's dimensions, keys and values widened in registers   decode.rs
 //!   many queries: lanes along queries, keys and values widened once for all of them       prefill.rs
+//!                 with AMX in tiles of bf16                                               x86_64/amx/attention.rs
 //! ```
 //!
 //! A task goes over its keys in blocks, with a running maximum and sum; the query heads that share a kv head share its loads. Where there are fewer units than
 //! keep all threads busy, their keys are cut into ranges, whose parts are put together at the end.
 
 mod decode;
+mod many;
 mod plan;
 mod prefill;
 
@@ -19,8 +21,10 @@ use half::slice::HalfBitsSliceExt;
 use half::{bf16, f16};
 
 use self::decode::Decode;
+use self::many::Many;
 use self::plan::Plan;
-use self::prefill::Prefill;
+pub(in crate::cpu) use self::plan::Task;
+pub(in crate::cpu) use self::prefill::Prefill;
 use super::{Half, scratch};
 use crate::cpu::Cpu;
 use crate::cpu::pool::Shares;
@@ -46,12 +50,12 @@ impl Heads {
     }
 
     /// Query heads that share a kv head.
-    fn group(&self) -> usize {
+    pub(in crate::cpu) fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
 
     /// The first position that a token at `position` sees.
-    fn first(&self, position: usize) -> usize {
+    pub(in crate::cpu) fn first(&self, position: usize) -> usize {
         self.window.map_or(0, |window| (position + 1).saturating_sub(window))
     }
 }
@@ -81,15 +85,15 @@ pub struct Cache<'a> {
 }
 
 /// What the queries of a task found: for each a row of totals (`stride` apart, `dim` long), the sum of its weights and the largest of its scores.
-struct State<'a> {
-    stride: usize,
-    totals: &'a [f32],
-    sums: &'a [f32],
-    largest: &'a [f32],
+pub(in crate::cpu) struct State<'a> {
+    pub(in crate::cpu) stride: usize,
+    pub(in crate::cpu) totals: &'a [f32],
+    pub(in crate::cpu) sums: &'a [f32],
+    pub(in crate::cpu) largest: &'a [f32],
 }
 
 /// The largest score before there is one: finite, so that the difference of two of them is a number.
-const NOTHING: f32 = -1e30;
+pub(in crate::cpu) const NOTHING: f32 = -1e30;
 
 impl Cpu {
     /// Attention of the rows' queries (`heads.row()` apart, turned) over everything stored up to their own position, which is stored already.
@@ -123,7 +127,8 @@ impl Cpu {
         check(heads, segments, capacity, (keys.len(), values.len()), qkv.len());
         let rows = qkv.len() / heads.row();
         assert_eq!(out.len(), rows * heads.heads * heads.dim, "a row of outputs for each of qkv");
-        let plan = Plan::new(heads, segments, self.pool.threads());
+        let many = Many::new(self.platform, heads);
+        let plan = Plan::new(heads, segments, many.queries(), self.pool.threads());
         let (dim, group) = (heads.dim, heads.group());
         let width = heads.heads * dim;
         scratch::for_call(plan.parts_len(), |parts| {
@@ -133,13 +138,13 @@ impl Cpu {
                 let start = (task.slot * heads.kv_heads + task.kv_head) * capacity;
                 let stored = (start + task.keys.start) * dim..(start + task.keys.end) * dim;
                 let (keys, values) = (&keys[stored.clone()], &values[stored]);
-                let memory_len = if task.is_few { decode::memory(heads) } else { prefill::memory(heads, &task) };
+                let memory_len = if task.is_few { decode::memory(heads) } else { many.memory(heads, &task) };
                 scratch::for_task(memory_len, |memory| {
                     let state = if task.is_few {
                         let queries = &qkv[task.row * heads.row() + task.kv_head * group * dim..][..group * dim];
                         self.platform.dispatch(Decode { queries, dim, keys, values, memory })
                     } else {
-                        self.platform.dispatch(Prefill { qkv, heads, task: &task, keys, values, memory })
+                        many.attend(Prefill { qkv, heads, task: &task, keys, values, memory })
                     };
                     if let Some(part) = task.part.clone() {
                         // SAFETY: the plan gives every task another part.

@@ -4,9 +4,6 @@ use std::ops::Range;
 
 use super::{Heads, NOTHING, Segment, State};
 
-/// Queries of a task (rows times heads of a group), about: enough that widening keys and values costs little.
-const QUERIES: usize = 64;
-
 /// A segment with no more queries than this goes row by row, with lanes along the dimensions of a head.
 const FEW: usize = 12;
 
@@ -23,6 +20,8 @@ const SMALL: usize = 1 << 16;
 pub(super) struct Plan<'a> {
     heads: &'a Heads,
     segments: &'a [Segment],
+    /// Queries of a task (rows times heads of a group), about.
+    queries: usize,
     /// Keys of a task at most.
     keys: usize,
     tasks: usize,
@@ -42,28 +41,28 @@ struct Block {
 }
 
 /// A block of rows, a kv head, and keys.
-pub(super) struct Task {
-    pub(super) row: usize,
-    pub(super) rows: usize,
+pub(in crate::cpu) struct Task {
+    pub(in crate::cpu) row: usize,
+    pub(in crate::cpu) rows: usize,
     /// Position of the first row.
-    pub(super) position: usize,
-    pub(super) slot: usize,
-    pub(super) kv_head: usize,
-    pub(super) keys: Range<usize>,
+    pub(in crate::cpu) position: usize,
+    pub(in crate::cpu) slot: usize,
+    pub(in crate::cpu) kv_head: usize,
+    pub(in crate::cpu) keys: Range<usize>,
     /// Where its part goes, if it has only some of the keys that its rows see.
-    pub(super) part: Option<Range<usize>>,
-    pub(super) is_few: bool,
+    pub(in crate::cpu) part: Option<Range<usize>>,
+    pub(in crate::cpu) is_few: bool,
 }
 
 impl Task {
-    pub(super) fn queries(&self, group: usize) -> usize {
+    pub(in crate::cpu) fn queries(&self, group: usize) -> usize {
         self.rows * group
     }
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn new(heads: &'a Heads, segments: &'a [Segment], threads: usize) -> Self {
-        let mut plan = Self { heads, segments, keys: usize::MAX, tasks: 0, parts_len: 0, products: 0 };
+    pub(super) fn new(heads: &'a Heads, segments: &'a [Segment], queries: usize, threads: usize) -> Self {
+        let mut plan = Self { heads, segments, queries, keys: usize::MAX, tasks: 0, parts_len: 0, products: 0 };
         let (mut keys, mut products) = (0, 0);
         for block in plan.blocks() {
             keys += block.keys.len() * heads.kv_heads;
@@ -100,7 +99,7 @@ impl<'a> Plan<'a> {
         let group = self.heads.group();
         self.segments.iter().flat_map(move |segment| {
             let is_few = segment.rows.len() * group <= FEW;
-            let rows = if is_few { 1 } else { (QUERIES / group).max(1) };
+            let rows = if is_few { 1 } else { (self.queries / group).max(1) };
             (0..segment.rows.len().div_ceil(rows)).rev().map(move |i| {
                 let (first, end) = (i * rows, segment.rows.len().min((i + 1) * rows));
                 let position = segment.position + first;

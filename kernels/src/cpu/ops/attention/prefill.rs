@@ -30,13 +30,13 @@ pub(super) fn memory(heads: &Heads, task: &Task) -> usize {
     lanes * (2 * heads.dim + KEYS + 6) + KEYS * heads.dim + 16 * 16
 }
 
-pub(super) struct Prefill<'a, 'b, T> {
-    pub(super) qkv: &'b [f32],
-    pub(super) heads: &'b Heads,
-    pub(super) task: &'b Task,
-    pub(super) keys: &'b [T],
-    pub(super) values: &'b [T],
-    pub(super) memory: &'a mut [f32],
+pub(in crate::cpu) struct Prefill<'a, 'b, T> {
+    pub(in crate::cpu) qkv: &'b [f32],
+    pub(in crate::cpu) heads: &'b Heads,
+    pub(in crate::cpu) task: &'b Task,
+    pub(in crate::cpu) keys: &'b [T],
+    pub(in crate::cpu) values: &'b [T],
+    pub(in crate::cpu) memory: &'a mut [f32],
 }
 
 impl<'a, T: Stored> Kernel for Prefill<'a, '_, T> {

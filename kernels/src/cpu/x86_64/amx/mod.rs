@@ -1,5 +1,6 @@
-//! Kernels for AMX tiles; everything but the multiplication itself is that of AVX-512.
+//! Kernels for AMX tiles: of int8 for linear layers, of bf16 for attention; everything but the multiplication itself is AVX-512.
 
+pub(crate) mod attention;
 pub(crate) mod gemm;
 mod permission;
 mod tile;

@@ -4,8 +4,8 @@ use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::sync::OnceLock;
 
-/// Feature bits of leaf 7: tiles, and products of 8-bit integers.
-const TILE_AND_INT8: u32 = 1 << 24 | 1 << 25;
+/// Feature bits of leaf 7: products of bf16, tiles, and products of 8-bit integers. No processor has only some of them.
+const TILES: u32 = 1 << 22 | 1 << 24 | 1 << 25;
 /// Bit of leaf 1: the system has switched on extended state.
 const OSXSAVE: u32 = 1 << 27;
 /// States of XCR0: the configuration and the data of tiles.
@@ -26,7 +26,7 @@ fn has_tiles() -> bool {
     if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 {
         return false;
     }
-    if __cpuid_count(7, 0).edx & TILE_AND_INT8 != TILE_AND_INT8 {
+    if __cpuid_count(7, 0).edx & TILES != TILES {
         return false;
     }
     // SAFETY: OSXSAVE says that the instruction exists and that XCR0 may be read.

@@ -28,6 +28,11 @@ static WHOLE: Shapes = Shapes {
 /// Lines of two tiles.
 pub(super) const PAIR: usize = 2 * TILE;
 
+/// A tile of 16 lines of floats, or of pairs of bf16.
+pub(super) type FloatTile = [f32; 256];
+/// Four tiles: those of two times two sums; or two of upper parts and two of lower parts.
+pub(super) type Quad = [FloatTile; 4];
+
 /// All eight tiles have 16 lines while this lives, on the thread that made it.
 pub(super) struct Tiles(PhantomData<*const ()>);
 
@@ -112,6 +117,89 @@ impl Tiles {
                 sums = in(reg) sums.as_mut_ptr(),
                 line = in(reg) 64usize,
                 options(nostack, preserves_flags),
+            );
+        }
+    }
+
+    /// Reads the four tiles of sums.
+    #[inline(always)]
+    pub(super) fn load_floats(&mut self, sums: &Quad) {
+        // SAFETY: `self` is the proof that tiles may be used; four tiles are read.
+        unsafe {
+            asm!(
+                "tileloadd tmm0, [{sums} + {line}]",
+                "tileloadd tmm1, [{sums} + {line} + 1024]",
+                "tileloadd tmm2, [{sums} + {line} + 2048]",
+                "tileloadd tmm3, [{sums} + {line} + 3072]",
+                sums = in(reg) sums.as_ptr(),
+                line = in(reg) 64usize,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+    }
+
+    /// Writes the four tiles of sums: those of the first tile of `a` and the first of `b`, then the second of `b`, then those of the second of `a`.
+    #[inline(always)]
+    pub(super) fn store_floats(&mut self, sums: &mut Quad) {
+        // SAFETY: `self` is the proof that tiles may be used; four tiles are written.
+        unsafe {
+            asm!(
+                "tilestored [{sums} + {line}], tmm0",
+                "tilestored [{sums} + {line} + 1024], tmm1",
+                "tilestored [{sums} + {line} + 2048], tmm2",
+                "tilestored [{sums} + {line} + 3072], tmm3",
+                sums = in(reg) sums.as_mut_ptr(),
+                line = in(reg) 64usize,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+
+    /// Adds the products of numbers that are sums of upper and lower parts, without those of two lower parts.
+    #[inline(always)]
+    pub(super) fn add_bf16(&mut self, a: &Quad, b: &Quad) {
+        self.add_bf16_upper(a, b);
+        // The upper parts of `b` are still there.
+        // SAFETY: `self` is the proof that tiles may be used; the last two tiles of `a` are read.
+        unsafe {
+            asm!(
+                "tileloadd tmm4, [{a} + {line} + 2048]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{a} + {line} + 3072]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                a = in(reg) a.as_ptr(),
+                line = in(reg) 64usize,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+    }
+
+    /// As [`Tiles::add_bf16`] for an `a` that has no lower parts.
+    #[inline(always)]
+    pub(super) fn add_bf16_upper(&mut self, a: &Quad, b: &Quad) {
+        // SAFETY: `self` is the proof that tiles may be used; the first two tiles of `a` and all of `b` are read.
+        unsafe {
+            asm!(
+                "tileloadd tmm4, [{a} + {line}]",
+                "tileloadd tmm6, [{b} + {line} + 2048]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{b} + {line} + 3072]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{a} + {line} + 1024]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "tileloadd tmm6, [{b} + {line}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tileloadd tmm7, [{b} + {line} + 1024]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                a = in(reg) a.as_ptr(),
+                b = in(reg) b.as_ptr(),
+                line = in(reg) 64usize,
+                options(nostack, readonly, preserves_flags),
             );
         }
     }

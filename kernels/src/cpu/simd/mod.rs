@@ -134,8 +134,8 @@ impl Platform {
 /// Elements that matrices and caches are stored as.
 pub(crate) trait Stored: Copy + Send + Sync + 'static {
     const ZERO: Self;
-    /// Whether every value is one of bf16.
-    const IS_BF16: bool;
+    /// Numbers of bf16 that every value is the sum of.
+    const PARTS: usize;
     fn widen<S: Simd<N>, const N: usize>(s: S, from: &[Self; N]) -> S::F;
 }
 
@@ -158,10 +158,10 @@ pub(crate) trait Narrow: Stored {
 }
 
 macro_rules! stored {
-    ($($type:ty, $zero:expr, $is_bf16:expr, $widen:ident $(, $narrow:ident)?;)*) => {$(
+    ($($type:ty, $zero:expr, $parts:expr, $widen:ident $(, $narrow:ident)?;)*) => {$(
         impl Stored for $type {
             const ZERO: Self = $zero;
-            const IS_BF16: bool = $is_bf16;
+            const PARTS: usize = $parts;
             #[inline(always)]
             fn widen<S: Simd<N>, const N: usize>(s: S, from: &[Self; N]) -> S::F {
                 s.$widen(from)
@@ -177,8 +177,8 @@ macro_rules! stored {
 }
 
 stored! {
-    f32, 0.0, false, load, store;
-    f16, f16::ZERO, false, widen_f16, narrow_f16;
-    bf16, bf16::ZERO, true, widen_bf16, narrow_bf16;
-    i8, 0, true, widen_i8;
+    f32, 0.0, 3, load, store;
+    f16, f16::ZERO, 2, widen_f16, narrow_f16;
+    bf16, bf16::ZERO, 1, widen_bf16, narrow_bf16;
+    i8, 0, 1, widen_i8;
 }

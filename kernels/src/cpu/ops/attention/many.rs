@@ -1,4 +1,4 @@
-//! Which way many queries go: tiles of bf16 where the processor has them and heads fit, else vectors of f32.
+//! Which way many queries go: tiles of bf16 where the processor has them, and heads, keys and values fit, else vectors of f32.
 
 use super::plan::Task;
 use super::prefill::{self, Prefill};
@@ -20,13 +20,13 @@ pub(super) struct Many {
 }
 
 impl Many {
-    pub(super) fn new(platform: Platform, heads: &Heads) -> Self {
+    pub(super) fn new<T: Stored>(platform: Platform, heads: &Heads) -> Self {
         #[cfg(not(target_arch = "x86_64"))]
         let _ = heads;
         Self {
             platform,
             #[cfg(target_arch = "x86_64")]
-            tiled: Tiled::new(platform, heads),
+            tiled: Tiled::new::<T>(platform, heads),
         }
     }
 

@@ -4,7 +4,7 @@
 //! segment ─▶ blocks of query rows × kv heads = units ─▶ ranges of keys = tasks (plan.rs)
 //!   few queries:  lanes along a head's dimensions, keys and values widened in registers   decode.rs
 //!   many queries: lanes along queries, keys and values widened once for all of them       prefill.rs
-//!                 with AMX in tiles of bf16                                               x86_64/amx/attention.rs
+//!                 16-bit caches with AMX                                                  x86_64/amx/attention.rs
 //! ```
 //!
 //! A task goes over its keys in blocks, with a running maximum and sum; the query heads that share a kv head share its loads. Where there are fewer units than
@@ -127,7 +127,7 @@ impl Cpu {
         check(heads, segments, capacity, (keys.len(), values.len()), qkv.len());
         let rows = qkv.len() / heads.row();
         assert_eq!(out.len(), rows * heads.heads * heads.dim, "a row of outputs for each of qkv");
-        let many = Many::new(self.platform, heads);
+        let many = Many::new::<T>(self.platform, heads);
         let plan = Plan::new(heads, segments, many.queries(), self.pool.threads());
         let (dim, group) = (heads.dim, heads.group());
         let width = heads.heads * dim;

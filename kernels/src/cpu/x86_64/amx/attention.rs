@@ -38,13 +38,13 @@ pub(crate) fn memory(heads: &Heads, task: &Task) -> usize {
     lanes * (3 * heads.dim + 2) + 2 * KEYS * heads.dim + 2 * KEYS * STEP
 }
 
-/// Proof that the process may use AMX, and that heads are whole steps.
+/// Proof that the process may use AMX; for heads that are whole steps, and keys and values that are two numbers of bf16 at most.
 #[derive(Clone, Copy)]
 pub(crate) struct Tiled(Avx512);
 
 impl Tiled {
-    pub(crate) fn new(platform: Platform, heads: &Heads) -> Option<Self> {
-        let serves = platform.isa() == Isa::Amx && heads.dim.is_multiple_of(STEP);
+    pub(crate) fn new<T: Stored>(platform: Platform, heads: &Heads) -> Option<Self> {
+        let serves = platform.isa() == Isa::Amx && heads.dim.is_multiple_of(STEP) && T::PARTS <= 2;
         Avx512::new(platform).filter(|_| serves).map(Self)
     }
 
@@ -127,7 +127,7 @@ fn quads(memory: &mut [f32]) -> &mut [Quad] {
 /// Adds the products of two tiles of `a` and two of `b`.
 #[inline(always)]
 fn add<T: Stored>(tiles: &mut Tiles, a: &Quad, b: &Quad) {
-    if T::IS_BF16 { tiles.add_bf16_upper(a, b) } else { tiles.add_bf16(a, b) }
+    if T::PARTS == 1 { tiles.add_bf16_upper(a, b) } else { tiles.add_bf16(a, b) }
 }
 
 /// A line of a tile.
@@ -169,7 +169,7 @@ fn rest(v: __m512, near: __m512) -> __m512 {
 fn split<T: Stored>(s: Avx512, (a, b): (__m512, __m512), quad: &mut Quad, place: usize, number: usize) {
     let (near_a, near_b) = (near(a), near(b));
     s.store(upper(near_a, near_b), line_mut(&mut quad[place], number));
-    if !T::IS_BF16 {
+    if T::PARTS > 1 {
         s.store(upper(near(rest(a, near_a)), near(rest(b, near_b))), line_mut(&mut quad[place + 2], number));
     }
 }
@@ -274,14 +274,17 @@ impl Seen {
     fn new(heads: &Heads, task: &Task, (first, count): (usize, usize), pair: usize) -> Option<Self> {
         let group = heads.group();
         let position = |lane: usize| task.position + ((pair * STEP + lane) / group).min(task.rows - 1);
-        // Keys of the block up to a lane's own; a window may begin after the block.
-        let last = |lane: usize| (position(lane) + 1).saturating_sub(first).min(count) as i32 - 1;
-        let begin = |lane: usize| heads.first(position(lane)).saturating_sub(first).min(KEYS) as i32;
-        let most = usize::try_from(last(STEP - 1)).ok()? + 1;
-        let steps = most.div_ceil(STEP);
-        let is_whole = last(0) as usize + 1 == steps * STEP && begin(STEP - 1) == 0;
-        let limits = (!is_whole)
-            .then(|| [std::array::from_fn(|lane| begin(lane) as f32), std::array::from_fn(|lane| last(lane) as f32)]);
+        // Keys of the block up to a lane's own, and those before its window, which may begin after the block.
+        let count_of = |lane: usize| (position(lane) + 1).saturating_sub(first).min(count);
+        let begin = |lane: usize| heads.first(position(lane)).saturating_sub(first).min(KEYS);
+        let steps = count_of(STEP - 1).div_ceil(STEP);
+        if steps == 0 {
+            return None;
+        }
+        let is_whole = count_of(0) == steps * STEP && begin(STEP - 1) == 0;
+        let limits = (!is_whole).then(|| {
+            [std::array::from_fn(|lane| begin(lane) as f32), std::array::from_fn(|lane| count_of(lane) as f32 - 1.0)]
+        });
         Some(Self { steps, limits })
     }
 }

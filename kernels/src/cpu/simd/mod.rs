@@ -135,6 +135,7 @@ impl Platform {
 pub(crate) trait Stored: Copy + Send + Sync + 'static {
     const ZERO: Self;
     /// Numbers of bf16 that every value is the sum of.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only AMX multiplies such numbers"))]
     const PARTS: usize;
     fn widen<S: Simd<N>, const N: usize>(s: S, from: &[Self; N]) -> S::F;
 }

@@ -23,6 +23,7 @@ use half::{bf16, f16};
 use self::decode::Decode;
 use self::many::Many;
 use self::plan::Plan;
+#[cfg(target_arch = "x86_64")]
 pub(in crate::cpu) use self::plan::Task;
 pub(in crate::cpu) use self::prefill::Prefill;
 use super::{Half, scratch};

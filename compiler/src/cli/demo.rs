@@ -57,7 +57,7 @@ pub(crate) struct Demo {
 
 impl Demo {
     pub(crate) fn run(&self) -> Result<()> {
-        let place = Workplace::create(self.keep.as_deref())?;
+        let place = OwnFolder::create(self.keep.as_deref())?;
         let (checkpoint, file) = (place.path.join(FOLDER), place.path.join(FILE));
         write_checkpoint(&checkpoint)?;
         self.compile(&checkpoint, &file)?;
@@ -148,13 +148,13 @@ fn place_of(model: &Model) -> String {
 }
 
 /// The folder that the files are made in.
-struct Workplace {
+struct OwnFolder {
     path: PathBuf,
     /// Whether it is the user's.
     kept: bool,
 }
 
-impl Workplace {
+impl OwnFolder {
     /// Creates a folder of its own, so that no file of another one is overwritten or read.
     fn create(keep: Option<&Path>) -> Result<Self> {
         let path = match keep {
@@ -178,7 +178,7 @@ impl Workplace {
     }
 }
 
-impl Drop for Workplace {
+impl Drop for OwnFolder {
     fn drop(&mut self) {
         if !self.kept {
             // What is left in a folder for temporary files does no harm.

@@ -104,21 +104,30 @@ impl Tiles {
         }
     }
 
-    /// Writes the four tiles of sums: those of the first 16 tokens and the first panel, of the second panel, then of the other tokens.
+    /// # Safety
+    ///
+    /// 4 KiB from `sums` on may be written.
     #[inline(always)]
-    pub(super) fn store(&mut self, sums: &mut [SumLine; 2 * PAIR]) {
-        // SAFETY: `self` is the proof that tiles may be used; 64 lines are written.
+    unsafe fn store_at(&mut self, sums: *mut u8) {
+        // SAFETY: `self` is the proof that tiles may be used; four tiles are written, as the caller allows.
         unsafe {
             asm!(
                 "tilestored [{sums} + {line}], tmm0",
                 "tilestored [{sums} + {line} + 1024], tmm1",
                 "tilestored [{sums} + {line} + 2048], tmm2",
                 "tilestored [{sums} + {line} + 3072], tmm3",
-                sums = in(reg) sums.as_mut_ptr(),
+                sums = in(reg) sums,
                 line = in(reg) 64usize,
                 options(nostack, preserves_flags),
             );
         }
+    }
+
+    /// Writes the four tiles of sums: those of the first 16 tokens and the first panel, of the second panel, then of the other tokens.
+    #[inline(always)]
+    pub(super) fn store(&mut self, sums: &mut [SumLine; 2 * PAIR]) {
+        // SAFETY: these are 64 lines.
+        unsafe { self.store_at(sums.as_mut_ptr().cast()) };
     }
 
     /// Reads the four tiles of sums.
@@ -141,18 +150,8 @@ impl Tiles {
     /// Writes the four tiles of sums: those of the first tile of `a` and the first of `b`, then the second of `b`, then those of the second of `a`.
     #[inline(always)]
     pub(super) fn store_floats(&mut self, sums: &mut Quad) {
-        // SAFETY: `self` is the proof that tiles may be used; four tiles are written.
-        unsafe {
-            asm!(
-                "tilestored [{sums} + {line}], tmm0",
-                "tilestored [{sums} + {line} + 1024], tmm1",
-                "tilestored [{sums} + {line} + 2048], tmm2",
-                "tilestored [{sums} + {line} + 3072], tmm3",
-                sums = in(reg) sums.as_mut_ptr(),
-                line = in(reg) 64usize,
-                options(nostack, preserves_flags),
-            );
-        }
+        // SAFETY: these are four tiles.
+        unsafe { self.store_at(sums.as_mut_ptr().cast()) };
     }
 
     /// Adds the products of numbers that are sums of upper and lower parts, without those of two lower parts.

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use sbnc_runtime::sampling::Sampling;
-use sbnc_runtime::{Device, Model, OnDevice, Session, SessionOptions};
+use sbnc_runtime::{CacheType, Device, Model, OnDevice, Session, SessionOptions};
 
 /// The most that logits may differ, by norm. Quantised activations that round the other way make most of it: the golden models differ by as much, 1 to 3 %, from the code
 /// that made them, on a processor and on a GPU alike. After one token, where attention has nothing to weigh, it is 3e-6.
@@ -55,8 +55,13 @@ fn tokens(model: &Model, len: usize, seed: u32) -> Vec<u32> {
 }
 
 fn session(model: &Model, sequences: usize, chunk: usize) -> Session {
-    let options =
-        SessionOptions { context: 400.min(model.config().context), sequences, chunk, ..SessionOptions::default() };
+    let options = SessionOptions {
+        context: 400.min(model.config().context),
+        sequences,
+        chunk,
+        cache: CacheType::F16,
+        ..SessionOptions::default()
+    };
     model.session(&options).unwrap()
 }
 

@@ -49,7 +49,7 @@ shared! {
         bias: u64 = "const float*",
         /// Values that are added, laid out as the output, or null. bf16.
         residual: u64 = "const u16*",
-        /// Output: tokens × rows, bf16, f32 or i32.
+        /// Output: tokens × rows, bf16, f32 or i32; half as many of gates.
         out: u64 = "void*",
         /// Rows of the weights.
         rows: u32 = "u32",
@@ -59,10 +59,14 @@ shared! {
         stride: u32 = "u32",
         /// Tokens.
         tokens: u32 = "u32",
-        /// What the output is: 0 bf16, 1 f32, 2 the sums themselves, i32, 3 f32 that is added to.
+        /// What the output is: 0 bf16, 1 f32, 2 the sums themselves, i32, 3 f32 that is added to, 4 f32 of gates and what they gate.
         kind: u32 = "u32",
         /// Always zero, which the compiler must not know.
         zero: u32 = "u32",
+        /// Of gates: 0 silu, 1 squared relu, 2 gelu.
+        activation: u32 = "u32",
+        /// No meaning.
+        reserved: u32 = "u32",
     }
 
     /// What the repacking of dense trits takes.
@@ -295,7 +299,7 @@ shared! {
         scale: u64 = "const float*",
         /// Normalised rows of `cols` values.
         x: u64 = "const float*",
-        /// The same in 16 bits, and the rest in 16 bits, [term][token][cols] (head_split, head_many).
+        /// The same in two terms of 16 bits, or of 8 and then a factor for each token, [term][token][cols] (head_split, head_many).
         halves: u64 = "void*",
         /// [token][row].
         logits: u64 = "float*",

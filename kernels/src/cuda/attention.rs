@@ -18,6 +18,7 @@ use super::error::{DeviceError, Result};
 use super::images;
 use super::launch::{Grid, Stream};
 use super::quantise::Columns;
+use super::tensor_map::{Elements, Matrix, TensorMap};
 
 /// Tokens of a page.
 pub const PAGE: usize = 64;
@@ -440,10 +441,25 @@ pub fn prefill(
     };
     let device = stream.device();
     let overlap = device.can_overlap();
+    let blocks = [heads.heads as u32, tiles.count as u32, 1];
+    let wide = matches!(heads.dim, 64 | 128);
+    // Queries, and two stages of 128 keys and values, with room for barriers: as the kernel's `Layout`.
+    let shared = (TILE_ROWS * heads.dim * 2 * 5 + 128 + 1024) as u32;
+    if wide && device.is_hopper() && shared <= device.shared_bytes() {
+        let rows = |address, cols: usize, rows: usize, tile| {
+            let matrix = Matrix { address, cols: cols as u64, rows: rows as u64, tile, elements: Elements::Halves };
+            TensorMap::new(&matrix)
+        };
+        let q = rows(args.q, width, at.rows, (64, TILE_ROWS as u32))?;
+        let pages = rows(args.cache, heads.dim, cache.pool.len() / heads.dim, (64, PAGE as u32))?;
+        let kernel = device.kernel(&images::ATTENTION_HOPPER, &format!("attention_hopper_{}", heads.dim), shared)?;
+        let grid = Grid { blocks, threads: 384, overlap, cluster: 1 };
+        // SAFETY: as below; the maps end where the buffers do.
+        return unsafe { stream.launch(kernel, grid, &[&q, &pages, &args]) };
+    }
     let shared = ((TILE_ROWS + 4 * PAGE) * heads.dim * 2) as u32;
-    let (kernel, grid) = if matches!(heads.dim, 64 | 128) && shared <= device.shared_bytes() {
+    let (kernel, grid) = if wide && shared <= device.shared_bytes() {
         let name = format!("attention_prefill_{}", heads.dim);
-        let blocks = [heads.heads as u32, tiles.count as u32, 1];
         (device.kernel(&images::ATTENTION_PREFILL, &name, shared)?, Grid { blocks, threads: 128, overlap, cluster: 1 })
     } else {
         let blocks = [at.rows as u32, heads.heads as u32, 1];

@@ -44,11 +44,6 @@ impl Kind {
             Self::I8 => 1,
         }
     }
-
-    /// The type that activations are split into.
-    fn halves(self) -> &'static str {
-        if self == Self::Bf16 { "bf16" } else { "f16" }
-    }
 }
 
 /// A matrix of f32, f16, bf16 or int8 with a multiplier a row.
@@ -199,9 +194,9 @@ impl Dense {
             return launch(&format!("head_few_{kind}_{groups}"), [blocks, 1, 1], THREADS, shared);
         }
         fits("room for halves", out.halves.len(), 2 * tokens * self.cols)?;
-        launch(&format!("head_split_{}", self.kind.halves()), [tokens as u32, 1, 1], THREADS, 0)?;
-        let terms = if self.kind == Kind::I8 { 1 } else { 2 };
-        let shared = 4 * (128 * 64 * self.kind.bytes() + terms * 64 * 128);
+        launch(&format!("head_split_{kind}"), [tokens as u32, 1, 1], THREADS, 0)?;
+        // Four stages of 128 rows and of two terms of 64 tokens, 64 columns of each.
+        let shared = 4 * (128 + 2 * 64) * 64 * self.kind.bytes();
         let blocks = [(tokens as u32).div_ceil(64), (self.rows as u32).div_ceil(128), 1];
         launch(&format!("head_many_{kind}"), blocks, 128, shared as u32)
     }

@@ -38,6 +38,9 @@ pub(crate) static DECODE: Image = Image { name: "decode", hopper: cubin!("decode
 /// Linear layers of few tokens, on Hopper.
 pub(crate) static STREAM: Image = Image { name: "stream", hopper: cubin!("stream"), any: None };
 
+/// Linear layers of one token, with what comes before them.
+pub(crate) static SINGLE: Image = Image { name: "single", hopper: cubin!("single"), any: ptx!("single") };
+
 /// Linear layers of many tokens, on Hopper.
 pub(crate) static PREFILL: Image = Image { name: "prefill", hopper: cubin!("prefill"), any: None };
 
@@ -63,6 +66,10 @@ pub(crate) static ATTENTION_DECODE: Image =
 /// Attention of many tokens.
 pub(crate) static ATTENTION_PREFILL: Image =
     Image { name: "attention_prefill", hopper: cubin!("attention_prefill"), any: ptx!("attention_prefill") };
+
+/// Attention of many tokens, on Hopper.
+pub(crate) static ATTENTION_HOPPER: Image =
+    Image { name: "attention_hopper", hopper: cubin!("attention_hopper"), any: None };
 
 /// Attention of any shape.
 pub(crate) static ATTENTION_PLAIN: Image =

@@ -18,7 +18,9 @@ use super::device::Device;
 use super::error::{DeviceError, Result};
 use super::images;
 use super::launch::{Grid, Stream};
+use super::many;
 use super::plan::{self, Choice};
+use super::quantise::Activation;
 
 /// The most tokens for which inputs are permuted within each 64 columns: position 16c + 4i + e holds column 16i + 4c + e.
 pub const DECODE_TOKENS: usize = 16;
@@ -226,38 +228,97 @@ impl Linear {
         epilogue: Epilogue<'_>,
     ) -> Result<()> {
         self.check(x, &mut out, epilogue)?;
-        let args = LinearArgs {
+        let args = self.args_of(x, &mut out, epilogue);
+        choice.launch(&self.device, self.shape, stream, &args)
+    }
+
+    /// Whether [`forward_gated`](Self::forward_gated) takes this layer.
+    pub fn takes_gated(&self) -> bool {
+        many::gated_tile(&self.device, self.shape, DECODE_TOKENS + 1).is_some()
+    }
+
+    /// Computes a layer whose first half of rows are gates of the second, for more than [`DECODE_TOKENS`] tokens, and writes activation(gate) · up in bf16.
+    pub fn forward_gated(
+        &self,
+        stream: &Stream,
+        x: Activations<'_>,
+        activation: Activation,
+        out: &mut Buffer<u16>,
+        bias: Option<&Buffer<f32>>,
+    ) -> Result<()> {
+        let tile = many::gated_tile(&self.device, self.shape, x.tokens).filter(|_| x.tokens > DECODE_TOKENS);
+        let Some(tile) = tile else {
+            let what = format!("no kernel computes {} gates for {} tokens", self.shape.rows, x.tokens);
+            return Err(DeviceError::Misuse(what));
+        };
+        let (mut out, epilogue) = (Output::Bf16(out), Epilogue { bias, residual: None });
+        self.check_inputs(x)?;
+        self.check_outputs(x.tokens, x.tokens * self.shape.rows / 2, &mut out, epilogue)?;
+        let args = LinearArgs { activation: activation as u32, ..self.args_of(x, &mut out, epilogue) };
+        tile.launch(&self.device, self.shape, stream, &args, true)
+    }
+
+    /// What kernels are told of the layer, its outputs and what is added to them.
+    pub(crate) fn args(&self, tokens: usize, out: &mut Output<'_>, epilogue: Epilogue<'_>) -> LinearArgs {
+        LinearArgs {
             weights: self.weights.address(),
-            x: x.values.address(),
-            token_scales: x.scales.address(),
             row_scales: self.row_scales.address(),
             bias: epilogue.bias.map_or(0, Buffer::address),
             residual: epilogue.residual.map_or(0, Buffer::address),
             out: out.place().0,
             rows: self.shape.rows as u32,
             cols: self.shape.cols as u32,
-            stride: self.shape.cols as u32,
-            tokens: x.tokens as u32,
+            tokens: tokens as u32,
             kind: out.kind(),
-            zero: 0,
-        };
-        choice.launch(&self.device, self.shape, stream, &args)
+            ..LinearArgs::default()
+        }
+    }
+
+    /// The same, and of the activations.
+    fn args_of(&self, x: Activations<'_>, out: &mut Output<'_>, epilogue: Epilogue<'_>) -> LinearArgs {
+        LinearArgs {
+            x: x.values.address(),
+            token_scales: x.scales.address(),
+            stride: self.shape.cols as u32,
+            ..self.args(x.tokens, out, epilogue)
+        }
+    }
+
+    /// Whether tiles are 2:4 sparse.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.shape.sparse
     }
 
     fn check(&self, x: Activations<'_>, out: &mut Output<'_>, epilogue: Epilogue<'_>) -> Result<()> {
-        let outputs = x.tokens * self.shape.rows;
-        let too_short = |what: &str, found: usize, wanted: usize| {
-            Err(DeviceError::Misuse(format!(
-                "{what} of {found} values, and {} tokens of a {} × {} layer need {wanted}",
-                x.tokens, self.shape.rows, self.shape.cols
-            )))
-        };
+        self.check_inputs(x)?;
+        self.check_outputs(x.tokens, x.tokens * self.shape.rows, out, epilogue)
+    }
+
+    fn check_inputs(&self, x: Activations<'_>) -> Result<()> {
         if x.values.len() < x.tokens * self.shape.cols {
-            return too_short("activations", x.values.len(), x.tokens * self.shape.cols);
+            return self.too_short("activations", x.tokens, x.values.len(), x.tokens * self.shape.cols);
         }
         if x.scales.len() < x.tokens {
-            return too_short("token scales", x.scales.len(), x.tokens);
+            return self.too_short("token scales", x.tokens, x.scales.len(), x.tokens);
         }
+        Ok(())
+    }
+
+    fn too_short(&self, what: &str, tokens: usize, found: usize, wanted: usize) -> Result<()> {
+        let Shape { rows, cols, .. } = self.shape;
+        let what = format!("{what} of {found} values, and {tokens} tokens of a {rows} × {cols} layer need {wanted}");
+        Err(DeviceError::Misuse(what))
+    }
+
+    /// Whether there is room for so many outputs, and what is added to them is as long.
+    pub(crate) fn check_outputs(
+        &self,
+        tokens: usize,
+        outputs: usize,
+        out: &mut Output<'_>,
+        epilogue: Epilogue<'_>,
+    ) -> Result<()> {
+        let too_short = |what: &str, found, wanted| self.too_short(what, tokens, found, wanted);
         if out.place().1 < outputs {
             return too_short("an output", out.place().1, outputs);
         }

@@ -70,6 +70,13 @@ pub(crate) fn tiles(shape: Shape, units: u32, tokens: usize) -> Vec<Tile> {
     tiles
 }
 
+/// The tile for gates and what they gate, if Hopper's kernel takes such a layer: gates begin whole strips, and their outputs can be copied.
+pub(crate) fn gated_tile(device: &Device, shape: Shape, tokens: usize) -> Option<Tile> {
+    let possible = device.is_hopper() && sums_are_floats(shape) && shape.rows.is_multiple_of(32);
+    let tiles = || tiles(shape, device.multiprocessors(), tokens);
+    possible.then(tiles)?.into_iter().find(Tile::gates)
+}
+
 impl Tile {
     pub(crate) fn name(&self) -> String {
         format!("{}x{}/{}", 128 * self.rows, self.tokens, self.split)
@@ -94,6 +101,11 @@ impl Tile {
         f64::from(blocks.div_ceil(units)) * (steps * step * (1.0 + (load - 1.0) * busy) + fixed)
     }
 
+    /// Whether there is a form of this tile for gates and what they gate.
+    fn gates(&self) -> bool {
+        self.rows == 2
+    }
+
     /// Shared memory of a block, as `src/prefill.cu` lays it out.
     fn shared_bytes(&self) -> u32 {
         let scales = 2 * (self.tokens + 128 * self.rows) * 4;
@@ -101,11 +113,24 @@ impl Tile {
         self.stages * stage + 6 * 4096 + 2 * scales + self.stages * 16 + 1024
     }
 
-    pub(crate) fn launch(&self, device: &Device, shape: Shape, stream: &Stream, args: &LinearArgs) -> Result<()> {
-        let kind = if shape.sparse { "sparse" } else { "dense" };
+    /// With `gated` outputs, the first half of the rows are gates of the second, and the output is bf16, half as many.
+    pub(crate) fn launch(
+        &self,
+        device: &Device,
+        shape: Shape,
+        stream: &Stream,
+        args: &LinearArgs,
+        gated: bool,
+    ) -> Result<()> {
+        let kind = match (gated, shape.sparse) {
+            (false, true) => "sparse",
+            (false, false) => "dense",
+            (true, true) => "gated_sparse",
+            (true, false) => "gated_dense",
+        };
         let name = format!("prefill_{kind}_{}_{}_{}", self.rows, self.tokens, self.split);
         let kernel = device.kernel(&images::PREFILL, &name, self.shared_bytes())?;
-        let [x, weights, out] = self.maps(shape, args)?;
+        let [x, weights, out] = self.maps(shape, args, gated)?;
         let tiles = self.count(shape, args.tokens as usize) * self.split;
         let grid = Grid {
             blocks: [if self.split > 1 { tiles } else { tiles.min(device.multiprocessors()) }, 1, 1],
@@ -119,7 +144,9 @@ impl Tile {
     }
 
     /// Activations, weights and output.
-    fn maps(&self, shape: Shape, args: &LinearArgs) -> Result<[TensorMap; 3]> {
+    fn maps(&self, shape: Shape, args: &LinearArgs, gated: bool) -> Result<[TensorMap; 3]> {
+        // Gates and what they gate are two boxes of weights, and half as many outputs.
+        let halves = if gated { 2 } else { 1 };
         let x = TensorMap::new(&Matrix {
             address: args.x,
             cols: u64::from(args.stride),
@@ -131,15 +158,15 @@ impl Tile {
             address: args.weights,
             cols: shape.cols as u64,
             rows: shape.rows.next_multiple_of(256) as u64 / 16,
-            tile: (128, 8 * self.rows),
+            tile: (128, 8 * self.rows / halves),
             elements: Elements::Words,
         })?;
         let out = Matrix {
             address: args.out,
-            cols: shape.rows as u64,
+            cols: shape.rows as u64 / u64::from(halves),
             rows: u64::from(args.tokens),
             tile: if args.kind == 0 { (64, 32) } else { (32, 16) },
-            elements: if args.kind == 0 { Elements::Bf16 } else { Elements::F32 },
+            elements: if args.kind == 0 { Elements::Halves } else { Elements::F32 },
         };
         // Other numbers of rows cannot be copied by the hardware: the kernel does not look at their map.
         let out = if shape.rows.is_multiple_of(8) { TensorMap::new(&out)? } else { x };

@@ -53,7 +53,7 @@ impl Choice {
     pub(crate) fn launch(self, device: &Device, shape: Shape, stream: &Stream, args: &LinearArgs) -> Result<()> {
         match self.0 {
             Kind::Few(few) => few.launch(device, shape, stream, args),
-            Kind::Hopper(tile) => tile.launch(device, shape, stream, args),
+            Kind::Hopper(tile) => tile.launch(device, shape, stream, args, false),
             Kind::Any(tokens) => many::launch_any(tokens, device, shape, stream, args),
         }
     }

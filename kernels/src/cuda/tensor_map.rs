@@ -30,8 +30,8 @@ pub(crate) struct Matrix {
 pub(crate) enum Elements {
     /// Bytes; the 16-byte pieces of rows of 128 bytes are swizzled, as matrix instructions want them.
     Bytes,
-    /// bf16, swizzled likewise.
-    Bf16,
+    /// 16-bit numbers, swizzled likewise.
+    Halves,
     /// f32, swizzled likewise.
     F32,
     /// Words, as they are.
@@ -47,7 +47,7 @@ impl TensorMap {
         use sys::CUtensorMapSwizzle_enum as Swizzle;
         let (kind, bytes, swizzle) = match matrix.elements {
             Elements::Bytes => (Type::CU_TENSOR_MAP_DATA_TYPE_UINT8, 1, Swizzle::CU_TENSOR_MAP_SWIZZLE_128B),
-            Elements::Bf16 => (Type::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, Swizzle::CU_TENSOR_MAP_SWIZZLE_128B),
+            Elements::Halves => (Type::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, Swizzle::CU_TENSOR_MAP_SWIZZLE_128B),
             Elements::F32 => (Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 4, Swizzle::CU_TENSOR_MAP_SWIZZLE_128B),
             Elements::Words => (Type::CU_TENSOR_MAP_DATA_TYPE_UINT32, 4, Swizzle::CU_TENSOR_MAP_SWIZZLE_NONE),
         };

@@ -15,7 +15,7 @@ struct LinearArgs {
     const float* bias;
     // Values that are added, laid out as the output, or null. bf16.
     const u16* residual;
-    // Output: tokens × rows, bf16, f32 or i32.
+    // Output: tokens × rows, bf16, f32 or i32; half as many of gates.
     void* out;
     // Rows of the weights.
     u32 rows;
@@ -25,12 +25,16 @@ struct LinearArgs {
     u32 stride;
     // Tokens.
     u32 tokens;
-    // What the output is: 0 bf16, 1 f32, 2 the sums themselves, i32, 3 f32 that is added to.
+    // What the output is: 0 bf16, 1 f32, 2 the sums themselves, i32, 3 f32 that is added to, 4 f32 of gates and what they gate.
     u32 kind;
     // Always zero, which the compiler must not know.
     u32 zero;
+    // Of gates: 0 silu, 1 squared relu, 2 gelu.
+    u32 activation;
+    // No meaning.
+    u32 reserved;
 };
-static_assert(sizeof(LinearArgs) == 80, "differs from the host");
+static_assert(sizeof(LinearArgs) == 88, "differs from the host");
 
 // What the repacking of dense trits takes.
 struct RepackArgs {
@@ -269,7 +273,7 @@ struct HeadArgs {
     const float* scale;
     // Normalised rows of `cols` values.
     const float* x;
-    // The same in 16 bits, and the rest in 16 bits, [term][token][cols] (head_split, head_many).
+    // The same in two terms of 16 bits, or of 8 and then a factor for each token, [term][token][cols] (head_split, head_many).
     void* halves;
     // [token][row].
     float* logits;

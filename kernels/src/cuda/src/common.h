@@ -27,6 +27,11 @@ INLINE void wait_for_previous() {
 }
 
 INLINE u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+INLINE uint4 load_shared(u32 address) {
+    uint4 v;
+    asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address) : "memory");
+    return v;
+}
 
 // bf16 from and to f32. Two at once: `low` goes to the low half.
 INLINE float from_bf16(u16 v) { return __int_as_float((int)((u32)v << 16)); }
@@ -94,4 +99,12 @@ INLINE void store_output(const LinearArgs& p, u32 token, u32 row, int sum, float
     if (p.kind == 1) ((float*)p.out)[at] = y;
     else if (p.kind == 3) asm volatile("red.global.add.f32 [%0], %1;" ::"l"((float*)p.out + at), "f"(y) : "memory");
     else ((u16*)p.out)[at] = to_bf16(y);
+}
+
+// The function of gates: 0 silu, 1 squared relu, 2 gelu.
+INLINE float activate(u32 activation, float g) {
+    if (activation == 0) return g / (1.0f + expf(-g));
+    if (activation == 2) return 0.5f * g * erfcf(-0.7071067812f * g);
+    const float a = fmaxf(g, 0.0f);
+    return a * a;
 }

@@ -83,17 +83,8 @@ INLINE float warp_sum(float v) {
     for (int step = 16; step; step >>= 1) v += __shfl_xor_sync(~0u, v, step);
     return v;
 }
-INLINE float warp_max(float v) {
-#pragma unroll
-    for (int step = 16; step; step >>= 1) v = fmaxf(v, __shfl_xor_sync(~0u, v, step));
-    return v;
-}
-
-INLINE uint4 load_shared(u32 address) {
-    uint4 v;
-    asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address) : "memory");
-    return v;
-}
+// The largest of numbers that are not negative: their bits are in the order of the numbers.
+INLINE float warp_largest(float v) { return __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(v))); }
 
 // A load that is issued where it stands: the compiler moves none across wait_for_previous, and data that is read once leaves no trace in L1.
 INLINE uint4 load_once(const void* p) {

@@ -2,31 +2,41 @@
 // The output head: logits of every word for some tokens, and the largest of each token, for which nobody need read the logits again.
 //
 // Weights are int8 with a multiplier a row, f16 or bf16; sums are f32. Numbers of the activations are split into a 16-bit head and the 16-bit rest, two
-// columns of the same product, so their rounding does not show: int8 is exact in f16, and the tensor cores idle anyway.
+// columns of the same product, so their rounding does not show: int8 is exact in f16, and the tensor cores idle anyway. Only many tokens times int8 weights take 16 bits
+// in all, as two bytes: then no weight is widened.
 //
 // Floor: the weights' bytes over the memory's bandwidth (328 MB for 128256 × 2560 in int8: 0.1 ms). Three kernels:
 //
 // * `head_few`, up to 16 tokens: weights go from memory to registers, the activations are in shared memory. A warp takes 16 rows at a time, a line of 128 bytes of
 //   each (half lines cost a third of the speed). The order of a dot product's terms is free: of 64 bytes lane (g, c) takes 16c … 16c+15 of rows g and g+8.
 //   Launch: grid at most 2 blocks a multiprocessor, block = 256, shared = NT · 8 · (cols · 2 + pad), pad 16 for int8 and 64 else; cols a multiple of 64.
-// * `head_many`: tiles of 128 rows × 64 tokens by 4 warps, four stages of 64 columns, TERMS of 1 (activations rounded to f16; int8 weights only) or 2. It reads
-//   what `head_split` made. Launch: grid = (ceil(tokens / 64), ceil(rows / 128)), block = 128, shared = 4 stages; cols a multiple of 64.
+// * `head_many`: tiles of 128 rows × 64 tokens by 4 warps, four stages of 64 columns, two terms. It reads what `head_split` made.
+//   Launch: grid = (ceil(tokens / 64), ceil(rows / 128)), block = 128, shared = 4 stages; cols a multiple of 64.
 // * `head_plain`: any weights, cols a multiple of 8; a warp a row. Launch: grid = ceil(rows / 8), block = 256.
 #include "decoder.h"
 
-// How 8 columns of a row's weights become two pairs of operands, and in which 16-bit type.
+// Types of weights. `Operand` is the 16-bit type that few tokens are multiplied in, `multiply` what many do with 16 bytes of rows g and g + 8 and of column g: bytes keep the
+// sums of both terms apart, because together they may not fit.
 struct Int8 {
     using Operand = f16;
-    static constexpr u32 BYTES = 1, PAD = 16;
+    using Sum = int;
+    static constexpr u32 BYTES = 1, PAD = 16, SUMS = 2;
+    static INLINE void multiply(int (&d)[4], const uint4& low, const uint4& high, const uint4& x) {
+        multiply_dense(d, {low.x, high.x, low.y, high.y}, x.x, x.y);
+        multiply_dense(d, {low.z, high.z, low.w, high.w}, x.z, x.w);
+    }
 };
-struct Float16 {
-    using Operand = f16;
-    static constexpr u32 BYTES = 2, PAD = 64;
+template <class T> struct Bits16 {
+    using Operand = T;
+    using Sum = float;
+    static constexpr u32 BYTES = 2, PAD = 64, SUMS = 1;
+    static INLINE void multiply(float (&d)[4], const uint4& low, const uint4& high, const uint4& x) {
+        ::multiply<T>(d, low.x, high.x, low.y, high.y, x.x, x.y);
+        ::multiply<T>(d, low.z, high.z, low.w, high.w, x.z, x.w);
+    }
 };
-struct Bfloat16 {
-    using Operand = bf16;
-    static constexpr u32 BYTES = 2, PAD = 64;
-};
+using Float16 = Bits16<f16>;
+using Bfloat16 = Bits16<bf16>;
 
 INLINE u32 pack(f16, float low, float high) { return pack_f16(low, high); }
 INLINE u32 pack(bf16, float low, float high) { return to_bf16x2(low, high); }
@@ -55,8 +65,7 @@ template <class W> INLINE void multiply_bytes(float (&d)[4], uint4 low, uint4 hi
             multiply<f16>(d, a[0], a[1], a[2], a[3], xs[2 * s], xs[2 * s + 1]);
         }
     } else {
-        multiply<typename W::Operand>(d, low.x, high.x, low.y, high.y, x[0].x, x[0].y);
-        multiply<typename W::Operand>(d, low.z, high.z, low.w, high.w, x[0].z, x[0].w);
+        W::multiply(d, low, high, x[0]);
     }
 }
 
@@ -158,12 +167,16 @@ template <class W, int NT> INLINE void few(const HeadArgs& p) {
     }
 }
 
-template <class W, int TERMS> INLINE void many(const HeadArgs& p) {
+template <class W> INLINE void many(const HeadArgs& p) {
     extern __shared__ __align__(16) u8 shared[];
-    constexpr u32 STAGES = 4, THREADS = 128, WEIGHT_BYTES = 128 * 64 * W::BYTES, X_BYTES = 64 * 128, STAGE = WEIGHT_BYTES + TERMS * X_BYTES;
+    constexpr bool BYTE = W::BYTES == 1;
+    constexpr u32 STAGES = 4, THREADS = 128, WEIGHT_BYTES = 128 * 64 * W::BYTES, X_ROW = 64 * W::BYTES, X_BYTES = 64 * X_ROW, STAGE = WEIGHT_BYTES + 2 * X_BYTES;
+    // 16-byte pieces of a row; where a row is 128 bytes every other one has its halves swapped, so that 8 lanes read from all banks.
+    constexpr u32 PIECES = 4 * W::BYTES;
     const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4;
     const u32 first_token = blockIdx.x * 64, first_row = blockIdx.y * 128, blocks = p.cols / 64;
     const u32 base = shared_address(shared);
+    auto place = [](u32 row, u32 piece) { return BYTE ? piece : piece ^ (row % 2 * 4); };
     let_next_start();
     wait_for_previous();
 
@@ -171,26 +184,24 @@ template <class W, int TERMS> INLINE void many(const HeadArgs& p) {
     auto request = [&](u32 block) {
         if (block < blocks) {
             const u32 stage = base + block % STAGES * STAGE;
-            constexpr u32 PER_ROW = 4 * W::BYTES;
 #pragma unroll
-            for (u32 i = threadIdx.x; i < 128 * PER_ROW; i += THREADS) {
-                const u32 row = i / PER_ROW, q = i % PER_ROW, place = W::BYTES == 1 ? q : q ^ (row % 2 * 4);
-                const u64 from = (u64(min(first_row + row, p.rows - 1)) * p.cols + block * 64) * W::BYTES + q * 16;
-                copy16(stage + row * 64 * W::BYTES + place * 16, weights + from, first_row + row < p.rows);
+            for (u32 i = threadIdx.x; i < 128 * PIECES; i += THREADS) {
+                const u32 row = i / PIECES, piece = i % PIECES;
+                const u64 from = (u64(min(first_row + row, p.rows - 1)) * p.cols + block * 64) * W::BYTES + piece * 16;
+                copy16(stage + row * X_ROW + place(row, piece) * 16, weights + from, first_row + row < p.rows);
             }
 #pragma unroll
-            for (u32 i = threadIdx.x; i < TERMS * 64 * 8; i += THREADS) {
-                const u32 term = i / 512, column = i / 8 % 64, q = i % 8, token = first_token + column;
-                const u32 place = (W::BYTES == 1 ? q % 2 * 4 + q / 2 : q) ^ (column % 2 * 4);
-                const u64 from = ((u64(term) * p.tokens + min(token, p.tokens - 1)) * p.cols + block * 64 + q * 8) * 2;
-                copy16(stage + WEIGHT_BYTES + term * X_BYTES + column * 128 + place * 16, halves + from, token < p.tokens);
+            for (u32 i = threadIdx.x; i < 2 * 64 * PIECES; i += THREADS) {
+                const u32 term = i / (64 * PIECES), column = i / PIECES % 64, piece = i % PIECES, token = first_token + column;
+                const u64 from = ((u64(term) * p.tokens + min(token, p.tokens - 1)) * p.cols + block * 64) * W::BYTES + piece * 16;
+                copy16(stage + WEIGHT_BYTES + term * X_BYTES + column * X_ROW + place(column, piece) * 16, halves + from, token < p.tokens);
             }
         }
         copies_commit();
     };
     for (u32 block = 0; block < STAGES - 1; block++) request(block);
     const u32 row = warp * 32;
-    float sums[2][8][4] = {};
+    typename W::Sum sums[W::SUMS][2][8][4] = {};
     for (u32 block = 0; block < blocks; block++) {
         copies_wait<STAGES - 2>();
         __syncthreads();
@@ -201,43 +212,78 @@ template <class W, int TERMS> INLINE void many(const HeadArgs& p) {
         for (u32 m = 0; m < 2; m++)
 #pragma unroll
             for (u32 j = 0; j < W::BYTES; j++) {
-                const u32 at = row + 16 * m + g, place = W::BYTES == 1 ? c : (4 * j + c) ^ (at % 2 * 4);
-                low[m][j] = load_shared(stage + at * 64 * W::BYTES + place * 16);
-                high[m][j] = load_shared(stage + (at + 8) * 64 * W::BYTES + place * 16);
+                const u32 at = row + 16 * m + g;
+                low[m][j] = load_shared(stage + at * X_ROW + place(at, 4 * j + c) * 16);
+                high[m][j] = load_shared(stage + (at + 8) * X_ROW + place(at + 8, 4 * j + c) * 16);
             }
 #pragma unroll
-        for (u32 term = 0; term < TERMS; term++)
+        for (u32 term = 0; term < 2; term++)
 #pragma unroll
             for (u32 n = 0; n < 8; n++) {
                 const u32 at = 8 * n + g;
-                const u32 from = stage + WEIGHT_BYTES + term * X_BYTES + at * 128;
-                const uint4 first = load_shared(from + (c ^ (at % 2 * 4)) * 16), second = load_shared(from + ((4 + c) ^ (at % 2 * 4)) * 16);
+                const u32 from = stage + WEIGHT_BYTES + term * X_BYTES + at * X_ROW;
 #pragma unroll
-                for (u32 m = 0; m < 2; m++) {
-                    if constexpr (W::BYTES == 1) {
-                        multiply_bytes<W>(sums[m][n], low[m][0], high[m][0], {first, second});
-                    } else {
-                        multiply_bytes<W>(sums[m][n], low[m][0], high[m][0], {first});
-                        multiply_bytes<W>(sums[m][n], low[m][1], high[m][1], {second});
-                    }
+                for (u32 j = 0; j < W::BYTES; j++) {
+                    const uint4 x = load_shared(from + place(at, 4 * j + c) * 16);
+#pragma unroll
+                    for (u32 m = 0; m < 2; m++) W::multiply(sums[term % W::SUMS][m][n], low[m][j], high[m][j], x);
                 }
             }
     }
+    // Of each byte-wise token: what its bytes were multiplied by.
+    const float* factors = reinterpret_cast<const float*>(halves + 2 * u64(p.tokens) * p.cols);
 #pragma unroll
     for (u32 m = 0; m < 2; m++)
 #pragma unroll
         for (u32 half = 0; half < 2; half++) {
             const u32 at = first_row + row + 16 * m + 8 * half + g;
             if (at >= p.rows) continue;
-            const float scale = W::BYTES == 1 ? p.scale[at] : 1.0f;
+            const float scale = BYTE ? p.scale[at] : 1.0f;
 #pragma unroll
             for (u32 n = 0; n < 8; n++)
 #pragma unroll
                 for (u32 i = 0; i < 2; i++) {
                     const u32 token = first_token + 8 * n + 2 * c + i;
-                    if (token < p.tokens) p.logits[u64(token) * p.rows + at] = sums[m][n][2 * half + i] * scale;
+                    if (token >= p.tokens) continue;
+                    float sum = float(sums[0][m][n][2 * half + i]);
+                    if (BYTE) sum = (256.0f * sum + float(sums[W::SUMS - 1][m][n][2 * half + i])) * factors[token];
+                    p.logits[u64(token) * p.rows + at] = sum * scale;
                 }
         }
+}
+
+// Rows as two bytes a number, 256 · high + low, 16 bits of the row's largest; their factors follow. Launch: grid = tokens, block = 256.
+INLINE void split_bytes(const HeadArgs& p) {
+    __shared__ float warps[8];
+    let_next_start();
+    wait_for_previous();
+    const float* x = p.x + u64(blockIdx.x) * p.cols;
+    float largest = 0.0f;
+    for (u32 k = threadIdx.x * 4; k < p.cols; k += blockDim.x * 4) {
+        const float4 v = *reinterpret_cast<const float4*>(x + k);
+        largest = fmaxf(fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w))), largest);
+    }
+    largest = warp_largest(largest);
+    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = largest;
+    __syncthreads();
+    for (u32 w = 0; w < 8; w++) largest = fmaxf(largest, warps[w]);
+    // The largest that two bytes of -128 to 127 hold on both sides.
+    constexpr float MOST = 32639.0f;
+    const float scale = MOST / fmaxf(largest, 1e-30f);
+    u8* out = static_cast<u8*>(p.halves);
+    const u64 row = u64(blockIdx.x) * p.cols, rest = u64(p.tokens) * p.cols;
+    for (u32 k = threadIdx.x * 4; k < p.cols; k += blockDim.x * 4) {
+        const float4 v = *reinterpret_cast<const float4*>(x + k);
+        const float values[4] = {v.x, v.y, v.z, v.w};
+        u32 high = 0, low = 0;
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            const int q = min(max(__float2int_rn(values[i] * scale), -32639), 32639), h = (q + 128) >> 8;
+            high |= u32(h & 0xFF) << (8 * i), low |= u32((q - 256 * h) & 0xFF) << (8 * i);
+        }
+        *reinterpret_cast<u32*>(out + row + k) = high, *reinterpret_cast<u32*>(out + rest + row + k) = low;
+    }
+    if (threadIdx.x == 0) reinterpret_cast<float*>(out + 2 * rest)[blockIdx.x] = fmaxf(largest, 1e-30f) / MOST;
 }
 
 // Launch: grid = tokens, block = 256.
@@ -286,9 +332,10 @@ template <class T> INLINE void plain(const HeadArgs& p) {
 FEW(i8, Int8)
 FEW(f16, Float16)
 FEW(bf16, Bfloat16)
-extern "C" __global__ void __launch_bounds__(128, 2) head_many_i8(const __grid_constant__ HeadArgs p) { many<Int8, 1>(p); }
-extern "C" __global__ void __launch_bounds__(128, 2) head_many_f16(const __grid_constant__ HeadArgs p) { many<Float16, 2>(p); }
-extern "C" __global__ void __launch_bounds__(128, 2) head_many_bf16(const __grid_constant__ HeadArgs p) { many<Bfloat16, 2>(p); }
+extern "C" __global__ void __launch_bounds__(128, 2) head_many_i8(const __grid_constant__ HeadArgs p) { many<Int8>(p); }
+extern "C" __global__ void __launch_bounds__(128, 2) head_many_f16(const __grid_constant__ HeadArgs p) { many<Float16>(p); }
+extern "C" __global__ void __launch_bounds__(128, 2) head_many_bf16(const __grid_constant__ HeadArgs p) { many<Bfloat16>(p); }
+extern "C" __global__ void head_split_i8(const __grid_constant__ HeadArgs p) { split_bytes(p); }
 extern "C" __global__ void head_split_f16(const __grid_constant__ HeadArgs p) { split<f16>(p); }
 extern "C" __global__ void head_split_bf16(const __grid_constant__ HeadArgs p) { split<bf16>(p); }
 extern "C" __global__ void head_plain_i8(const __grid_constant__ HeadArgs p) { plain<s8>(p); }

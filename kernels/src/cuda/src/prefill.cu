@@ -10,6 +10,9 @@
 // Launch: block 384. SPLIT = 1: a grid of at most as many blocks as multiprocessors, each taking every gridDim-th tile, row tiles running fastest. SPLIT > 1: a cluster of SPLIT blocks a
 // tile, which share its columns and add their sums up through shared memory. Weights are padded to 256 rows. Launches may overlap: weights are fetched before the wait.
 //
+// GATED tiles, of two times 64 rows a group, take 128 gates and the 128 rows that they gate, half of the layer's rows further on, and write activation(gate) · up in bf16: half as many
+// outputs, which nobody need read twice.
+//
 // Sums start at 0x4B400000, the bits of 1.5·2^23, so that as bits of a float they are 1.5·2^23 + sum: the conversion costs nothing. That holds for |sum| < 2^22, which the host ensures by
 // the number of columns.
 #include "async.h"
@@ -21,15 +24,24 @@ constexpr int GROUPS = 2, THREADS = 128 * (GROUPS + 1);
 // Outputs of 32 tokens × 64 rows, bf16.
 constexpr u32 TURN_BYTES = 4096;
 
-template <int R_, int TOKENS_, int STAGES_, int SPLIT_, bool SPARSE_> struct Layout {
+template <int R_, int TOKENS_, int STAGES_, int SPLIT_, bool SPARSE_, bool GATED_> struct Layout {
     static constexpr int R = R_, TOKENS = TOKENS_, STAGES = STAGES_, SPLIT = SPLIT_, ROWS = GROUPS * 64 * R;
-    static constexpr bool SPARSE = SPARSE_;
+    static constexpr bool SPARSE = SPARSE_, GATED = GATED_;
+    static_assert(!GATED || (R == 2 && SPLIT == 1), "gates and what they gate belong to one thread");
+    // Outputs of a tile, down.
+    static constexpr int OUT_ROWS = GATED ? ROWS / 2 : ROWS;
     static constexpr int STEPS = SPARSE ? 2 : 4;  // instructions for 128 columns
     static constexpr u32 X_BYTES = TOKENS * 128, W_BYTES = ROWS * 32;
     // Shared memory: stages, three buffers for each group to turn outputs around, scales twice, barriers.
     static constexpr u32 X_AT = 0, W_AT = X_AT + STAGES * X_BYTES, TURN_AT = W_AT + STAGES * W_BYTES, SCALES_AT = TURN_AT + GROUPS * 3 * TURN_BYTES;
     static constexpr u32 SCALES = GROUPS * (TOKENS + 2 * 64 * R) * 4, BARRIERS_AT = SCALES_AT + 2 * SCALES, BYTES = BARRIERS_AT + STAGES * 16 + 1024;
 };
+
+// Weights of 128 columns of a tile. Gates and what they gate are two boxes.
+template <class T> INLINE void fetch_weights(const TensorMap& w_map, const LinearArgs& p, u32 to, u32 k, u32 row_tile, u32 barrier) {
+    copy_tile(to, &w_map, k * 128, row_tile * (T::OUT_ROWS / 16), barrier);
+    if (T::GATED) copy_tile(to + T::W_BYTES / 2, &w_map, k * 128, (p.rows >> 5) + row_tile * (T::OUT_ROWS / 16), barrier);
+}
 
 // The thread that fetches: for each tile of this block, all its stages.
 template <class T> INLINE void fetch(const TensorMap& x_map, const TensorMap& w_map, const LinearArgs& p, u32 base, u32 first, u32 step, u32 total, u32 row_tiles, u32 begin, u32 end) {
@@ -39,7 +51,7 @@ template <class T> INLINE void fetch(const TensorMap& x_map, const TensorMap& w_
     if (first < total)
         for (u32 k = begin; k < end && ahead < T::STAGES; k++, ahead++) {
             barrier_expect(full + 8 * ahead, T::X_BYTES + T::W_BYTES);
-            copy_tile(base + T::W_AT + ahead * T::W_BYTES, &w_map, k * 128, first % row_tiles * (T::ROWS / 16), full + 8 * ahead);
+            fetch_weights<T>(w_map, p, base + T::W_AT + ahead * T::W_BYTES, k, first % row_tiles, full + 8 * ahead);
         }
     wait_for_previous();
     u32 stage = 0, phase = 1, done = 0;
@@ -50,7 +62,7 @@ template <class T> INLINE void fetch(const TensorMap& x_map, const TensorMap& w_
             if (done >= ahead) {
                 barrier_wait(empty + 8 * stage, phase);
                 barrier_expect(barrier, T::X_BYTES + T::W_BYTES);
-                copy_tile(base + T::W_AT + stage * T::W_BYTES, &w_map, k * 128, row_tile * (T::ROWS / 16), barrier);
+                fetch_weights<T>(w_map, p, base + T::W_AT + stage * T::W_BYTES, k, row_tile, barrier);
             }
             copy_tile(base + T::X_AT + stage * T::X_BYTES, &x_map, k * 128, token, barrier);
             if (++stage == T::STAGES) stage = 0, phase ^= 1;
@@ -61,12 +73,72 @@ template <class T> INLINE void fetch(const TensorMap& x_map, const TensorMap& w_
 // Where the value of one of 64 rows and 16 tokens lies: tiles of 32 rows, 128 bytes a token, 16-byte pieces swizzled.
 INLINE u32 turned(u32 row, u32 token) { return (row >> 5) * 2048 + token * 128 + (((row >> 2 & 7) ^ (token & 7)) << 4) + (row & 3) * 4; }
 
+// bf16 outputs: (1.5·2^23 + sum) · s − 1.5·2^23 · s is exact with a scale whose last two bits are clear, and then one rounding; 2^-22 off is far below a bf16's 2^-9.
+INLINE float offset_of(float& scale) {
+    scale = __int_as_float((__float_as_int(scale) + 2) & ~3);
+    return -MAGIC_FLOAT * scale;
+}
+
+// Puts 16 tokens of a warp's 16 rows where the hardware copies them from. Matrix m of lane 8m + i: token 8·(m / 2) + i, rows 8·(m % 2) on. 128 bytes a token, its
+// 16-byte pieces swizzled.
+INLINE void turn_around(u32 buffer, u32 pair, const u32 (&v)[4]) {
+    const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3, token = pair * 16 + (lane >> 4) * 8 + (lane & 7), piece = (warp * 2 + (lane >> 3 & 1)) ^ (token & 7);
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(buffer + token * 128 + piece * 16), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
+}
+
+// Stores a group's 64 rows of 32 tokens.
+INLINE void store_chunk(const TensorMap& out_map, u32 buffer, u32 row, u32 token) {
+    visible_to_copies();
+    group_sync(2 + (threadIdx.x >> 7), 128);
+    if ((threadIdx.x & 127) == 0) {
+        store_tile(&out_map, buffer, row, token);
+        stores_read<1>();  // the buffer after next is free when all have passed the next barrier
+    }
+}
+
+template <class T>
+INLINE void store_gated(const TensorMap& out_map, const LinearArgs& p, const int (&sums)[T::R][T::TOKENS / 2], u32 buffers, u32 tokens_at, u32 rows_at, u32& turn, u32 row, u32 token0) {
+    float scale[2][2], bias[2][2], offset[2][2];
+#pragma unroll
+    for (int r = 0; r < 2; r++)
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            scale[r][h] = load_float(rows_at + (64 * r + 8 * h) * 4);
+            bias[r][h] = load_float(rows_at + (64 * (2 + r) + 8 * h) * 4);
+            offset[r][h] = offset_of(scale[r][h]);
+        }
+#pragma unroll
+    for (int chunk = 0; chunk < T::TOKENS / 32; chunk++) {
+        const u32 buffer = buffers + turn * TURN_BYTES;
+        turn = turn == 2 ? 0 : turn + 1;
+#pragma unroll
+        for (int pair = 0; pair < 2; pair++) {
+            u32 v[4];
+#pragma unroll
+            for (int q = 0; q < 4; q++) {
+                const int j = pair * 2 + q / 2, h = q & 1;
+                const float2 token_scale = load_floats(tokens_at + (chunk * 4 + j) * 32);
+                float y[2][2];
+#pragma unroll
+                for (int r = 0; r < 2; r++) {
+                    const int* sum = &sums[r][16 * chunk + 4 * j + 2 * h];
+                    y[r][0] = fmaf(fmaf(__int_as_float(sum[0]), scale[r][h], offset[r][h]), token_scale.x, bias[r][h]);
+                    y[r][1] = fmaf(fmaf(__int_as_float(sum[1]), scale[r][h], offset[r][h]), token_scale.y, bias[r][h]);
+                }
+                v[q] = to_bf16x2(activate(p.activation, y[0][0]) * y[1][0], activate(p.activation, y[0][1]) * y[1][1]);
+            }
+            turn_around(buffer, pair, v);
+        }
+        store_chunk(out_map, buffer, row, token0 + chunk * 32);
+    }
+}
+
 template <class T> INLINE void prefill(const TensorMap& x_map, const TensorMap& w_map, const TensorMap& out_map, const LinearArgs& p) {
     extern __shared__ u8 shared[];
     const u32 base = (shared_address(shared) + 1023) & ~1023u;
     const u32 full = base + T::BARRIERS_AT, empty = full + 8 * T::STAGES;
     const u32 group = __shfl_sync(~0u, threadIdx.x >> 7, 0), warp = __shfl_sync(~0u, threadIdx.x >> 5 & 3, 0), lane = threadIdx.x & 31;
-    const u32 row_tiles = (p.rows + T::ROWS - 1) / T::ROWS, total = row_tiles * ((p.tokens + T::TOKENS - 1) / T::TOKENS);
+    const u32 out_rows = T::GATED ? p.rows / 2 : p.rows, row_tiles = (out_rows + T::OUT_ROWS - 1) / T::OUT_ROWS, total = row_tiles * ((p.tokens + T::TOKENS - 1) / T::TOKENS);
     const u32 rank = T::SPLIT > 1 ? cluster_rank() : 0, stages = p.cols >> 7;
     const u32 begin = T::SPLIT > 1 ? stages * rank / T::SPLIT : 0, end = T::SPLIT > 1 ? stages * (rank + 1) / T::SPLIT : stages;
     const u32 first = blockIdx.x / T::SPLIT, step = T::SPLIT > 1 ? total : gridDim.x;
@@ -92,12 +164,13 @@ template <class T> INLINE void prefill(const TensorMap& x_map, const TensorMap& 
     // The hardware copies outputs whose rows it can address, at multiples of 16 bytes; others go through the threads.
     const bool by_copies = p.rows % 8 == 0 && !p.residual && p.kind != 2;
     for (u32 tile = first; tile < total; tile += step) {
-        const u32 row0 = tile % row_tiles * T::ROWS + group * 64 * T::R, token0 = tile / row_tiles * T::TOKENS;
+        // The group's rows: 64 from row0 on, and for each r more 64 that lie `apart` rows further.
+        const u32 row0 = tile % row_tiles * T::OUT_ROWS + group * (T::OUT_ROWS / GROUPS), apart = T::GATED ? out_rows : 64, token0 = tile / row_tiles * T::TOKENS;
         // This group's scales, for the end: token scales, row scales, biases. Twice, so that the next tile's do not wait for all warps to be done with these.
         const u32 scales = base + T::SCALES_AT + half * T::SCALES + group * (T::SCALES / GROUPS);
         half ^= 1;
         for (u32 i = thread; i < T::TOKENS + 128 * T::R; i += 128) {
-            const u32 row = row0 + (i - T::TOKENS) % (64 * T::R);
+            const u32 in_group = (i - T::TOKENS) % (64 * T::R), row = row0 + in_group / 64 * apart + in_group % 64;
             float v = 0.0f;
             if (i < T::TOKENS) v = token0 + i < p.tokens ? p.token_scales[token0 + i] : 0.0f;
             else if (row >= p.rows) v = 0.0f;
@@ -113,10 +186,10 @@ template <class T> INLINE void prefill(const TensorMap& x_map, const TensorMap& 
         for (u32 k = begin; k < end; k++) {
             barrier_wait(full + 8 * stage, phase);
             const u64 x = token_rows(base + T::X_AT + stage * T::X_BYTES);
-            const u32 strips = base + T::W_AT + stage * T::W_BYTES + (group * T::R * 4 + warp) * 512 + lane * 16;
+            const u32 strips = base + T::W_AT + stage * T::W_BYTES + (group * (T::GATED ? 4 : T::R * 4) + warp) * 512 + lane * 16;
             uint4 w[T::R];
 #pragma unroll
-            for (int r = 0; r < T::R; r++) w[r] = load_shared(strips + r * 2048);
+            for (int r = 0; r < T::R; r++) w[r] = load_shared(strips + r * (T::GATED ? T::W_BYTES / 2 : 2048));
 #pragma unroll
             for (int i = 0; i < T::STEPS; i++) {
                 groups_wait<1>();
@@ -173,8 +246,9 @@ template <class T> INLINE void prefill(const TensorMap& x_map, const TensorMap& 
         group_sync(2 + group, 128);  // the scales are there
 
         const u32 tokens_at = scales + c * 8, rows_at = scales + (T::TOKENS + warp * 16 + g) * 4;
+        if (T::GATED) store_gated<T>(out_map, p, sums, base + T::TURN_AT + group * 3 * TURN_BYTES, tokens_at, rows_at, turn, row0, token0);
 #pragma unroll
-        for (int r = 0; r < T::R; r++) {
+        for (int r = 0; r < (T::GATED ? 0 : T::R); r++) {
             const u32 row = row0 + 64 * r;
             float scale[2], bias[2];
 #pragma unroll
@@ -218,13 +292,9 @@ template <class T> INLINE void prefill(const TensorMap& x_map, const TensorMap& 
                 }
                 continue;
             }
-            // bf16: (1.5·2^23 + sum) · s − 1.5·2^23 · s is exact with a scale whose last two bits are clear, and then one rounding; 2^-22 off is far below a bf16's 2^-9.
             float offset[2];
 #pragma unroll
-            for (int h = 0; h < 2; h++) {
-                scale[h] = __int_as_float((__float_as_int(scale[h]) + 2) & ~3);
-                offset[h] = -MAGIC_FLOAT * scale[h];
-            }
+            for (int h = 0; h < 2; h++) offset[h] = offset_of(scale[h]);
 #pragma unroll
             for (int chunk = 0; chunk < T::TOKENS / 32; chunk++) {
                 if (T::SPLIT > 1 && chunk % T::SPLIT != rank) continue;
@@ -243,16 +313,9 @@ template <class T> INLINE void prefill(const TensorMap& x_map, const TensorMap& 
                         const float y0 = fmaf(__int_as_float(sum[0]), scale[h], offset[h]), y1 = fmaf(__int_as_float(sum[1]), scale[h], offset[h]);
                         v[q] = to_bf16x2(fmaf(y0, token_scale[j].x, bias[h]), fmaf(y1, token_scale[j].y, bias[h]));
                     }
-                    // Matrix m of lane 8m + i: token 8·(m / 2) + i, rows 8·(m % 2) on. 128 bytes a token, its 16-byte pieces swizzled.
-                    const u32 token = pair * 16 + (lane >> 4) * 8 + (lane & 7), piece = (warp * 2 + (lane >> 3 & 1)) ^ (token & 7);
-                    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(buffer + token * 128 + piece * 16), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
+                    turn_around(buffer, pair, v);
                 }
-                visible_to_copies();
-                group_sync(2 + group, 128);
-                if (thread == 0) {
-                    store_tile(&out_map, buffer, row, token0 + chunk * 32);
-                    stores_read<1>();  // the buffer after next is free when all have passed the next barrier
-                }
+                store_chunk(out_map, buffer, row, token0 + chunk * 32);
             }
         }
     }
@@ -260,13 +323,14 @@ template <class T> INLINE void prefill(const TensorMap& x_map, const TensorMap& 
 }
 
 // R times 128 rows, tokens, stages, blocks that split the columns.
-#define PREFILL_(R, TOKENS, STAGES, SPLIT, NAME, SPARSE)                                                                                      \
+#define PREFILL_(R, TOKENS, STAGES, SPLIT, NAME, SPARSE, GATED)                                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) prefill_##NAME##_##R##_##TOKENS##_##SPLIT(                                      \
         const __grid_constant__ TensorMap x_map, const __grid_constant__ TensorMap w_map, const __grid_constant__ TensorMap out_map,         \
         const __grid_constant__ LinearArgs p) {                                                                                              \
-        prefill<Layout<R, TOKENS, STAGES, SPLIT, SPARSE>>(x_map, w_map, out_map, p);                                                            \
+        prefill<Layout<R, TOKENS, STAGES, SPLIT, SPARSE, GATED>>(x_map, w_map, out_map, p);                                                  \
     }
-#define PREFILL(R, TOKENS, STAGES, SPLIT) PREFILL_(R, TOKENS, STAGES, SPLIT, sparse, true) PREFILL_(R, TOKENS, STAGES, SPLIT, dense, false)
+#define PREFILL(R, TOKENS, STAGES, SPLIT) PREFILL_(R, TOKENS, STAGES, SPLIT, sparse, true, false) PREFILL_(R, TOKENS, STAGES, SPLIT, dense, false, false)
+#define GATED(TOKENS, STAGES) PREFILL_(2, TOKENS, STAGES, 1, gated_sparse, true, true) PREFILL_(2, TOKENS, STAGES, 1, gated_dense, false, true)
 
 PREFILL(2, 192, 6, 1)
 PREFILL(2, 128, 8, 1)
@@ -280,3 +344,5 @@ PREFILL(1, 64, 16, 2)
 PREFILL(1, 64, 16, 4)
 PREFILL(1, 32, 24, 2)
 PREFILL(1, 32, 24, 4)
+GATED(192, 6)
+GATED(128, 8)

@@ -41,6 +41,28 @@ GROUP(128, R16_0 "," R16_1 "," R16_2 "," R16_3, OUT16(0) COMMA OUT16(16) COMMA O
 GROUP(192, R16_0 "," R16_1 "," R16_2 "," R16_3 "," R16_4 "," R16_5, OUT16(0) COMMA OUT16(16) COMMA OUT16(32) COMMA OUT16(48) COMMA OUT16(64) COMMA OUT16(80), 96, 97, 98, 99, 100, 101)
 GROUP(256, R16_0 "," R16_1 "," R16_2 "," R16_3 "," R16_4 "," R16_5 "," R16_6 "," R16_7, OUT16(0) COMMA OUT16(16) COMMA OUT16(32) COMMA OUT16(48) COMMA OUT16(64) COMMA OUT16(80) COMMA OUT16(96) COMMA OUT16(112), 128, 129, 130, 131, 132, 133)
 
+// Products of f16 with sums in f32: 16 columns of 64 rows times N tokens, or N elements of 16 values. `b` describes rows of tokens, columns before each other, or rows of values,
+// elements before each other.
+template <int N> struct Halves;
+
+#define FLOATS4(i) "+f"(d[i]) COMMA "+f"(d[i + 1]) COMMA "+f"(d[i + 2]) COMMA "+f"(d[i + 3])
+#define FLOATS16(i) FLOATS4(i) COMMA FLOATS4(i + 4) COMMA FLOATS4(i + 8) COMMA FLOATS4(i + 12)
+#define HALVES(N, SUMS, OUTPUTS, A0, A1, A2, A3, DESC)                                                                                      \
+    template <> struct Halves<N> {                                                                                                             \
+        static INLINE void from_shared(float (&d)[N / 2], u64 a, u64 b, bool add) {                                                            \
+            asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #A2 ", 0;\nwgmma.mma_async.sync.aligned.m64n" #N "k16.f32.f16.f16 {" SUMS        \
+                         "}, %" #A0 ", %" #A1 ", p, 1, 1, 0, 0;\n}"                                                                            \
+                         : OUTPUTS : "l"(a), "l"(b), "r"(u32(add)));                                                                           \
+        }                                                                                                                                     \
+        static INLINE void from_registers(float (&d)[N / 2], const u32 (&a)[4], u64 b) {                                                      \
+            asm volatile("{\n.reg .pred p;\nsetp.eq.b32 p, 0, 0;\nwgmma.mma_async.sync.aligned.m64n" #N "k16.f32.f16.f16 {" SUMS               \
+                         "}, {%" #A0 ",%" #A1 ",%" #A2 ",%" #A3 "}, %" #DESC ", p, 1, 1, 1;\n}"                                               \
+                         : OUTPUTS : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                                      \
+        }                                                                                                                                     \
+    };
+HALVES(64, R16_0 "," R16_1, FLOATS16(0) COMMA FLOATS16(16), 32, 33, 34, 35, 36)
+HALVES(128, R16_0 "," R16_1 "," R16_2 "," R16_3, FLOATS16(0) COMMA FLOATS16(16) COMMA FLOATS16(32) COMMA FLOATS16(48), 64, 65, 66, 67, 68)
+
 INLINE void groups_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 INLINE void groups_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 // Waits until at most PENDING committed groups of instructions are in flight.
@@ -55,3 +77,6 @@ INLINE void next_metadata(u32& metadata, u32 word, u32 a3, u32 zero) {
 
 // The descriptor of rows of 128 bytes in shared memory, one for each token, with the 128-byte swizzle; a step along the columns adds its bytes / 16.
 INLINE u64 token_rows(u32 address) { return (u64)((address & 0x3FFFF) >> 4) | (u64)1 << 16 | (u64)64 << 32 | (u64)1 << 62; }
+
+// The descriptor of rows of 64 f16 with the same swizzle, one for each value to sum over; the next 64 elements of all rows lie `apart` bytes on. A step of 16 rows adds 128.
+INLINE u64 value_rows(u32 address, u32 apart) { return (u64)((address & 0x3FFFF) >> 4) | (u64)(apart >> 4) << 16 | (u64)64 << 32 | (u64)1 << 62; }

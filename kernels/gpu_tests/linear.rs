@@ -4,8 +4,11 @@ use std::convert::Infallible;
 
 use sbnc_format::encoding::windows;
 use sbnc_format::{Encoding, Order, Pattern, Sbnc, Validated};
+use sbnc_kernels::cpu::ops::plain::normal;
 use sbnc_kernels::cpu::{Activations as Activations8, Matrix, Rule, portable};
-use sbnc_kernels::cuda::{Activations, Buffer, Choice, DECODE_TOKENS, Device, Epilogue, Linear, Output, Stream};
+use sbnc_kernels::cuda::{
+    Activation, Activations, Buffer, Choice, DECODE_TOKENS, Device, Epilogue, Linear, Output, Stream,
+};
 
 use crate::Test;
 use crate::numbers::normals;
@@ -23,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("linear refuses buffers that are too short", check_refusals),
     ("metadata in flight is never overwritten: every tile, again and again", check_metadata),
     ("joined layers, and outputs that are added to", check_joined),
+    ("gates: outputs are those of two layers, gated", check_gated),
     ("a graph of overlapping launches gives what launches one by one give", check_graph),
 ];
 
@@ -132,6 +136,50 @@ pub(crate) fn expected(tensor: &Validated<'_>, x: &[i8], tokens: usize) -> Vec<i
         assert_eq!(portable::sums(&Matrix::new(tensor, &scales).unwrap(), &one), sums[token * rows..][..rows]);
     }
     sums
+}
+
+/// Layers of gates and what they gate, for all activations, ragged tokens, and rows that are no whole tiles, beside their plain outputs.
+fn check_gated(device: &Device) {
+    if !device.is_hopper() {
+        return;
+    }
+    let stream = device.stream().unwrap();
+    let mut random = Random(23);
+    for (layout, shape) in
+        [(SPARSE[0], (512, 256)), (SPARSE[0], (6912, 640)), (DENSE[0], (288, 384)), (WINDOWS[1], (544, 1200))]
+    {
+        let file = file(&mut random, layout, shape);
+        let layer = Linear::upload(device, &file.tensor("w").unwrap().validate().unwrap()).unwrap();
+        assert!(layer.takes_gated());
+        let (rows, inner) = (shape.0, shape.0 / 2);
+        let bias = device.upload(&normals(&mut random, rows)).unwrap();
+        for tokens in [17, 200, 1030] {
+            let input = Input::new(device, &layer, &activations(&mut random, tokens, shape.1), tokens);
+            let mut plain = device.alloc::<f32>(tokens * rows).unwrap();
+            let epilogue = Epilogue { bias: Some(&bias), residual: None };
+            layer.forward(&stream, input.view(), Output::F32(&mut plain), epilogue).unwrap();
+            let plain = plain.download(&stream).unwrap();
+            for activation in [Activation::Silu, Activation::Relu2, Activation::Gelu] {
+                let mut gated = device.alloc::<u16>(tokens * inner).unwrap();
+                layer.forward_gated(&stream, input.view(), activation, &mut gated, Some(&bias)).unwrap();
+                for (token, found) in gated.download(&stream).unwrap().chunks_exact(inner).enumerate() {
+                    let (gates, ups) = plain[token * rows..][..rows].split_at(inner);
+                    for ((&g, &u), &found) in gates.iter().zip(ups).zip(found) {
+                        let act = match activation {
+                            Activation::Silu => g / (1.0 + (-g).exp()),
+                            Activation::Relu2 => g.max(0.0) * g.max(0.0),
+                            Activation::Gelu => (f64::from(g) * normal(f64::from(g))) as f32,
+                        };
+                        let (expected, found) = (act * u, f32::from_bits(u32::from(found) << 16));
+                        assert!(
+                            (found - expected).abs() <= expected.abs() / 200.0 + 1e-4,
+                            "{layout:?} {shape:?}, {tokens} tokens, {activation:?}: {found} for {expected}"
+                        );
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn check_sums(device: &Device, layouts: &[Layout], shapes: &[(usize, usize)], tokens: &[usize]) {

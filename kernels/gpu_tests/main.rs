@@ -13,7 +13,6 @@ mod head;
 mod linear;
 mod numbers;
 mod rows;
-mod single;
 mod times;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,7 +28,7 @@ mod support;
 pub(crate) type Test = (&'static str, fn(&Device));
 
 /// The tests of each module.
-const TESTS: &[&[Test]] = &[linear::TESTS, rows::TESTS, single::TESTS, attention::TESTS, head::TESTS];
+const TESTS: &[&[Test]] = &[linear::TESTS, rows::TESTS, attention::TESTS, head::TESTS];
 /// The tables of each module.
 const TIMES: &[&[Test]] = &[times::TABLES];
 

@@ -49,7 +49,7 @@ shared! {
         bias: u64 = "const float*",
         /// Values that are added, laid out as the output, or null. bf16.
         residual: u64 = "const u16*",
-        /// Output: tokens × rows, bf16, f32 or i32; half as many of gates.
+        /// Output: tokens × rows, bf16, f32 or i32; half as many, bf16, of gates.
         out: u64 = "void*",
         /// Rows of the weights.
         rows: u32 = "u32",
@@ -59,7 +59,7 @@ shared! {
         stride: u32 = "u32",
         /// Tokens.
         tokens: u32 = "u32",
-        /// What the output is: 0 bf16, 1 f32, 2 the sums themselves, i32, 3 f32 that is added to, 4 f32 of gates and what they gate.
+        /// What the output is: 0 bf16, 1 f32, 2 the sums themselves, i32, 3 f32 that is added to.
         kind: u32 = "u32",
         /// Always zero, which the compiler must not know.
         zero: u32 = "u32",

@@ -67,8 +67,12 @@ impl<T: Pod> Buffer<T> {
         }
         self.device.bind()?;
         let address = self.address + (at * size_of::<T>()) as u64;
-        // SAFETY: the buffer is at least as long as the values from `at` on, and the call returns when they are copied.
-        unsafe { result::memcpy_htod_sync(address, values) }.doing("copying to the GPU")
+        // SAFETY: the buffer is at least as long as the values from `at` on, and the call returns when they are copied out of `values`.
+        unsafe { result::memcpy_htod_sync(address, values) }.doing("copying to the GPU")?;
+        // Out of pageable memory, which is not yet into the GPU's: streams that do not wait for the default one could read what was there before. Seen on a GPU that
+        // other programs kept busy, as a model with wrong weights.
+        // SAFETY: null is the default stream, in which the copy was made.
+        unsafe { result::stream::synchronize(std::ptr::null_mut()) }.doing("waiting for a copy")
     }
 
     /// Sets the first values in the order of a stream. The driver takes its own copy of small or pageable values before it returns.

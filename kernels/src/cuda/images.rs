@@ -38,9 +38,6 @@ pub(crate) static DECODE: Image = Image { name: "decode", hopper: cubin!("decode
 /// Linear layers of few tokens, on Hopper.
 pub(crate) static STREAM: Image = Image { name: "stream", hopper: cubin!("stream"), any: None };
 
-/// Linear layers of one token, with what comes before them.
-pub(crate) static SINGLE: Image = Image { name: "single", hopper: cubin!("single"), any: ptx!("single") };
-
 /// Linear layers of many tokens, on Hopper.
 pub(crate) static PREFILL: Image = Image { name: "prefill", hopper: cubin!("prefill"), any: None };
 

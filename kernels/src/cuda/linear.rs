@@ -228,7 +228,7 @@ impl Linear {
         epilogue: Epilogue<'_>,
     ) -> Result<()> {
         self.check(x, &mut out, epilogue)?;
-        let args = self.args_of(x, &mut out, epilogue);
+        let args = self.args(x, &mut out, epilogue);
         choice.launch(&self.device, self.shape, stream, &args)
     }
 
@@ -254,39 +254,27 @@ impl Linear {
         let (mut out, epilogue) = (Output::Bf16(out), Epilogue { bias, residual: None });
         self.check_inputs(x)?;
         self.check_outputs(x.tokens, x.tokens * self.shape.rows / 2, &mut out, epilogue)?;
-        let args = LinearArgs { activation: activation as u32, ..self.args_of(x, &mut out, epilogue) };
+        let args = LinearArgs { activation: activation as u32, ..self.args(x, &mut out, epilogue) };
         tile.launch(&self.device, self.shape, stream, &args, true)
     }
 
-    /// What kernels are told of the layer, its outputs and what is added to them.
-    pub(crate) fn args(&self, tokens: usize, out: &mut Output<'_>, epilogue: Epilogue<'_>) -> LinearArgs {
+    /// What kernels are told.
+    fn args(&self, x: Activations<'_>, out: &mut Output<'_>, epilogue: Epilogue<'_>) -> LinearArgs {
         LinearArgs {
             weights: self.weights.address(),
+            x: x.values.address(),
+            token_scales: x.scales.address(),
             row_scales: self.row_scales.address(),
             bias: epilogue.bias.map_or(0, Buffer::address),
             residual: epilogue.residual.map_or(0, Buffer::address),
             out: out.place().0,
             rows: self.shape.rows as u32,
             cols: self.shape.cols as u32,
-            tokens: tokens as u32,
+            stride: self.shape.cols as u32,
+            tokens: x.tokens as u32,
             kind: out.kind(),
             ..LinearArgs::default()
         }
-    }
-
-    /// The same, and of the activations.
-    fn args_of(&self, x: Activations<'_>, out: &mut Output<'_>, epilogue: Epilogue<'_>) -> LinearArgs {
-        LinearArgs {
-            x: x.values.address(),
-            token_scales: x.scales.address(),
-            stride: self.shape.cols as u32,
-            ..self.args(x.tokens, out, epilogue)
-        }
-    }
-
-    /// Whether tiles are 2:4 sparse.
-    pub(crate) fn is_sparse(&self) -> bool {
-        self.shape.sparse
     }
 
     fn check(&self, x: Activations<'_>, out: &mut Output<'_>, epilogue: Epilogue<'_>) -> Result<()> {

@@ -37,7 +37,6 @@ mod many;
 mod plan;
 mod quantise;
 mod sample;
-mod single;
 mod tensor_map;
 
 pub use buffer::Buffer;
@@ -49,4 +48,3 @@ pub use linear::{Activations, DECODE_TOKENS, Epilogue, Linear, Output};
 pub use plan::Choice;
 pub use quantise::{Activation, Columns, Norm, Order, Quantised, Source, normalise, normalise_some, quantise};
 pub use sample::{Chooser, Sampling};
-pub use single::Reads;

@@ -120,7 +120,7 @@ impl Order {
     }
 
     /// M of the pattern by which `cols` inputs are gathered, or 0.
-    pub(crate) fn window(self, cols: usize) -> Result<u32> {
+    fn window(self, cols: usize) -> Result<u32> {
         let m = self.windows.map_or(0, Pattern::m);
         let width = self.windows.and_then(|p| p.windows()).map_or(cols, |windows| cols / m.max(1) * windows * 4);
         if width > self.padded || (m > 0 && !cols.is_multiple_of(m)) {
@@ -184,7 +184,7 @@ pub fn normalise_some(
 }
 
 /// Fills in what a kernel reads, and says the source's part of its name.
-pub(crate) fn describe(
+fn describe(
     source: &Source<'_>,
     (tokens, cols): (usize, usize),
     norm: Option<Norm<'_>>,

@@ -1,14 +1,13 @@
 //! One decoder layer on the GPU, for steps of one token a sequence and for all others. Each is a list of launches in one stream.
 //!
 //! ```text
-//! one      norm+int8+qkv · attention (rotates, stores, attends) · parts+norm+int8+o+add · norm+int8+gate up+gate · norm+int8+down+add
 //! decode   norm+int8 · qkv · attention (rotates, stores, attends) · parts+norm+int8 · o+add · norm+int8 · gate up · gate+norm+int8 · down+add
 //! prefill  the same with: … qkv · rotate+store · attention · norm+int8 …
 //! ```
 
 use sbnc_kernels::cuda::attention::{self, Projected, Where};
 use sbnc_kernels::cuda::{
-    Activation, Buffer, Columns, DeviceError, Epilogue, Linear, Norm, Order, Output, Quantised, Reads, Source, Stream,
+    Activation, Buffer, Columns, DeviceError, Epilogue, Linear, Norm, Order, Output, Quantised, Source, Stream,
     normalise, quantise,
 };
 
@@ -24,9 +23,6 @@ pub(super) fn embed(gpu: &Gpu, buffers: &mut Buffers, rows: usize, stream: &Stre
 
 /// A layer for one new token of each of `rows` sequences.
 pub(super) fn decode(gpu: &Gpu, b: &mut Buffers, layer: usize, rows: usize, stream: &Stream) -> Result<()> {
-    if rows == 1 && gpu.layers[layer].takes_one() {
-        return decode_one(gpu, b, layer, stream);
-    }
     let parts = b.parts.as_mut().ok_or_else(|| DeviceError::Misuse("no kernels decode these heads".to_owned()))?;
     let (l, cache) = (&gpu.layers[layer], &mut b.caches[layer]);
     let at = Where { sequences: &b.sequences, positions: &b.positions, rows };
@@ -44,28 +40,6 @@ pub(super) fn decode(gpu: &Gpu, b: &mut Buffers, layer: usize, rows: usize, stre
     project.narrow(&l.gate_up, &x, Some(&l.ffn_norm), gpu.input_bits, &mut b.projected)?;
     let [gate, up] = [0, 1].map(|role| columns(&b.projected, &l.gate_up, role));
     project.add(&l.down, &Source::Gated(gpu.activation, gate, up), l.ffn_sub_norm.as_ref(), &mut b.x)
-}
-
-/// A layer for one token, in five launches that each quantise what they read.
-fn decode_one(gpu: &Gpu, b: &mut Buffers, layer: usize, stream: &Stream) -> Result<()> {
-    let parts = b.parts.as_mut().ok_or_else(|| DeviceError::Misuse("no kernels decode these heads".to_owned()))?;
-    let (l, cache) = (&gpu.layers[layer], &mut b.caches[layer]);
-    let at = Where { sequences: &b.sequences, positions: &b.positions, rows: 1 };
-    let run = |group: &Group, source: &Source<'_>, norm: Option<&Buffer<f32>>, bits, gate, out: Output<'_>| {
-        let part = &group.parts[0];
-        let norm = part.norm.as_ref().or(norm).map(|weight| Norm { weight, eps: gpu.eps });
-        let reads = Reads { source, inputs: group.cols, norm, bits };
-        part.layer.forward_one(stream, reads, gate, out, part.bias.as_ref())
-    };
-    let x = Source::F32(Columns::rows(&b.x, l.qkv.cols));
-    run(&l.qkv, &x, Some(&l.attn_norm), gpu.input_bits, None, Output::F32(&mut b.projected[0]))?;
-    attention::decode(stream, &gpu.heads, &b.places, at, &projected(&b.projected, l), cache, parts)?;
-    run(&l.o, &Source::Parts(parts), l.attn_sub_norm.as_ref(), 8, None, Output::Add(&mut b.x))?;
-    let x = Source::F32(Columns::rows(&b.x, l.gate_up.cols));
-    let gate = Some(gpu.activation);
-    run(&l.gate_up, &x, Some(&l.ffn_norm), gpu.input_bits, gate, Output::F32(&mut b.projected[0]))?;
-    let gated = Source::F32(Columns::rows(&b.projected[0], l.down.cols));
-    run(&l.down, &gated, l.ffn_sub_norm.as_ref(), 8, None, Output::Add(&mut b.x))
 }
 
 /// A layer for any rows.

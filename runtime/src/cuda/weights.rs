@@ -56,22 +56,6 @@ pub(super) struct Part {
     pub(super) norm: Option<Buffer<f32>>,
 }
 
-impl GpuLayer {
-    /// Whether there are kernels for one token that quantise what they read: every group is one layer that reads through one norm at most.
-    pub(super) fn takes_one(&self) -> bool {
-        let groups = [
-            (&self.qkv, true, false),
-            (&self.o, self.attn_sub_norm.is_some(), false),
-            (&self.gate_up, true, true),
-            (&self.down, self.ffn_sub_norm.is_some(), false),
-        ];
-        groups.iter().all(|&(group, norm, gates)| match &group.parts[..] {
-            [part] => !(norm && part.norm.is_some()) && part.layer.takes_one(group.cols, gates),
-            _ => false,
-        })
-    }
-}
-
 impl Group {
     /// Where the outputs of the `role`-th of q, k, v or gate, up begin.
     pub(super) fn place(&self, role: usize) -> (usize, usize) {

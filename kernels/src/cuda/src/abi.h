@@ -15,7 +15,7 @@ struct LinearArgs {
     const float* bias;
     // Values that are added, laid out as the output, or null. bf16.
     const u16* residual;
-    // Output: tokens × rows, bf16, f32 or i32; half as many of gates.
+    // Output: tokens × rows, bf16, f32 or i32; half as many, bf16, of gates.
     void* out;
     // Rows of the weights.
     u32 rows;
@@ -25,7 +25,7 @@ struct LinearArgs {
     u32 stride;
     // Tokens.
     u32 tokens;
-    // What the output is: 0 bf16, 1 f32, 2 the sums themselves, i32, 3 f32 that is added to, 4 f32 of gates and what they gate.
+    // What the output is: 0 bf16, 1 f32, 2 the sums themselves, i32, 3 f32 that is added to.
     u32 kind;
     // Always zero, which the compiler must not know.
     u32 zero;

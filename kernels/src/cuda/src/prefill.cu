@@ -96,8 +96,9 @@ INLINE void store_chunk(const TensorMap& out_map, u32 buffer, u32 row, u32 token
     }
 }
 
-template <class T>
-INLINE void store_gated(const TensorMap& out_map, const LinearArgs& p, const int (&sums)[T::R][T::TOKENS / 2], u32 buffers, u32 tokens_at, u32 rows_at, u32& turn, u32 row, u32 token0) {
+// The function of gates is chosen once for a tile: a choice for each output would multiply the code by their number.
+template <class T, u32 ACTIVATION>
+INLINE void store_gated(const TensorMap& out_map, const int (&sums)[T::R][T::TOKENS / 2], u32 buffers, u32 tokens_at, u32 rows_at, u32& turn, u32 row, u32 token0) {
     float scale[2][2], bias[2][2], offset[2][2];
 #pragma unroll
     for (int r = 0; r < 2; r++)
@@ -125,7 +126,7 @@ INLINE void store_gated(const TensorMap& out_map, const LinearArgs& p, const int
                     y[r][0] = fmaf(fmaf(__int_as_float(sum[0]), scale[r][h], offset[r][h]), token_scale.x, bias[r][h]);
                     y[r][1] = fmaf(fmaf(__int_as_float(sum[1]), scale[r][h], offset[r][h]), token_scale.y, bias[r][h]);
                 }
-                v[q] = to_bf16x2(activate(p.activation, y[0][0]) * y[1][0], activate(p.activation, y[0][1]) * y[1][1]);
+                v[q] = to_bf16x2(activate(ACTIVATION, y[0][0]) * y[1][0], activate(ACTIVATION, y[0][1]) * y[1][1]);
             }
             turn_around(buffer, pair, v);
         }
@@ -246,7 +247,12 @@ template <class T> INLINE void prefill(const TensorMap& x_map, const TensorMap& 
         group_sync(2 + group, 128);  // the scales are there
 
         const u32 tokens_at = scales + c * 8, rows_at = scales + (T::TOKENS + warp * 16 + g) * 4;
-        if (T::GATED) store_gated<T>(out_map, p, sums, base + T::TURN_AT + group * 3 * TURN_BYTES, tokens_at, rows_at, turn, row0, token0);
+        if (T::GATED) {
+            const u32 buffers = base + T::TURN_AT + group * 3 * TURN_BYTES;
+            if (p.activation == 0) store_gated<T, 0>(out_map, sums, buffers, tokens_at, rows_at, turn, row0, token0);
+            else if (p.activation == 1) store_gated<T, 1>(out_map, sums, buffers, tokens_at, rows_at, turn, row0, token0);
+            else store_gated<T, 2>(out_map, sums, buffers, tokens_at, rows_at, turn, row0, token0);
+        }
 #pragma unroll
         for (int r = 0; r < (T::GATED ? 0 : T::R); r++) {
             const u32 row = row0 + 64 * r;

@@ -108,5 +108,5 @@ template <class T> INLINE void rope(const RopeArgs& p) {
     else rope_any<T>(p);
 }
 
-extern "C" __global__ void __launch_bounds__(256) rope_f32(const __grid_constant__ RopeArgs p) { rope<float>(p); }
-extern "C" __global__ void __launch_bounds__(256) rope_bf16(const __grid_constant__ RopeArgs p) { rope<bf16>(p); }
+extern "C" __global__ void __launch_bounds__(256, 5) rope_f32(const __grid_constant__ RopeArgs p) { rope<float>(p); }
+extern "C" __global__ void __launch_bounds__(256, 5) rope_bf16(const __grid_constant__ RopeArgs p) { rope<bf16>(p); }

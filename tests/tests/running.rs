@@ -225,6 +225,7 @@ fn wrong_calls_exit_with_2() {
         "bench t.sbnc --nm 2:4",
         "bench --shape huge",
         "bench --shape tiny --nm 6:8 --encoding nm-6b",
+        "bench --shape tiny --nm 3:7",
         "bench t.sbnc --prefill 0 --decode 0",
     ] {
         let text = place.fails(line, 2, &[]);

@@ -118,6 +118,12 @@ impl Shape {
     fn write(self, weights: Weights, path: &Path) -> Result<()> {
         let numbers = self.numbers();
         let packing = weights.packing()?;
+        let m = packing.pattern.m() as u64;
+        if let Some((role, _, cols)) = numbers.layer().iter().find(|(_, _, cols)| m > 1 && cols % m != 0) {
+            let message =
+                format!("--nm: expected groups that fit the {cols} columns of {role}, found {}", weights.pattern);
+            return Err(Error::new(Exit::Usage, message));
+        }
         let specs = numbers.specs(packing, weights.head);
         let manifest = numbers.manifest();
         let mut writer = Writer::create(path, specs.clone(), &manifest, &[])?;

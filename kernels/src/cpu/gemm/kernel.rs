@@ -211,11 +211,11 @@ impl Kernel {
         }
     }
 
-    /// Lines of up to 32 tokens from `first` on, and the sum of each token.
-    pub(super) fn tiles(self, x: &Activations, first: usize, lines: &mut [Line], totals: &mut [i32]) {
+    /// Lines of up to 32 tokens from `first` on, and what their sums begin with. Each 16 columns, looked at as four times four, are transposed.
+    pub(super) fn tiles(self, x: &Activations, first: usize, lines: &mut [Line], begins: &mut [SumLine]) {
         match self.way {
             // SAFETY: the value proves that the processor has the instructions.
-            Way::Amx => unsafe { amx::gemm::bring_together(x, first, lines, totals) },
+            Way::Amx => unsafe { amx::inputs::bring_together(x, first, lines, begins) },
             Way::Avx2 | Way::AvxVnni | Way::Avx512 => unreachable!("only AMX wants tiles"),
         }
     }
@@ -316,7 +316,7 @@ impl Kernel {
         unreachable!("no kernel is available")
     }
 
-    pub(super) fn tiles(self, _: &Activations, _: usize, _: &mut [Line], _: &mut [i32]) {
+    pub(super) fn tiles(self, _: &Activations, _: usize, _: &mut [Line], _: &mut [SumLine]) {
         unreachable!("no kernel is available")
     }
 

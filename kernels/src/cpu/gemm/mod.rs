@@ -52,10 +52,12 @@ thread_local! {
 
 /// What all tasks of a call need of the activations, beside themselves.
 pub(crate) struct Inputs {
-    /// `Σ x` of every token.
+    /// `Σ x` of every token, where tiles are not wanted.
     pub(crate) totals: Vec<i32>,
-    /// For kernels that multiply tiles: for every 32 tokens and every 64 columns a line of each token, so that they lie in the order of their use. Where
-    /// no more than 16 tokens are left, there are 16 lines.
+    /// Where they are: `−Σ x` of every token of a tile, 16 times. Sums that begin with it are those of trits.
+    pub(crate) begins: Vec<SumLine>,
+    /// For kernels that multiply tiles, with the columns in the order of [`Kernel::tiles`]: for every 32 tokens and every 64 columns a line of each token, so
+    /// that they lie in the order of their use. Where no more than 16 tokens are left, there are 16 lines.
     pub(crate) tiles: Vec<Line>,
 }
 
@@ -136,14 +138,14 @@ pub fn fused(
 
 impl Inputs {
     const fn new() -> Self {
-        Self { totals: Vec::new(), tiles: Vec::new() }
+        Self { totals: Vec::new(), begins: Vec::new(), tiles: Vec::new() }
     }
 
     fn fill(&mut self, pool: &Pool, kernel: Kernel, x: &Activations) {
         let tokens = x.tokens();
-        grow(&mut self.totals, tokens);
-        let totals = Shares::new(&mut self.totals[..tokens]);
         if !kernel.wants_tiles() {
+            grow(&mut self.totals, tokens);
+            let totals = Shares::new(&mut self.totals[..tokens]);
             let share = tokens.div_ceil(pool.threads());
             return pool.run(tokens.div_ceil(share), &|i| {
                 // SAFETY: every share is another one's.
@@ -151,12 +153,13 @@ impl Inputs {
             });
         }
         let steps = x.cols().div_ceil(BLOCK);
-        let all = tokens.div_ceil(TILE) * TILE * steps;
-        grow(&mut self.tiles, all);
-        pool.chunks(&mut self.tiles[..all], PAIR * steps, &|i, lines| {
+        let whole = tokens.next_multiple_of(TILE);
+        grow(&mut self.tiles, whole * steps);
+        grow(&mut self.begins, whole);
+        let begins = Shares::new(&mut self.begins[..whole]);
+        pool.chunks(&mut self.tiles[..whole * steps], PAIR * steps, &|i, lines| {
             // SAFETY: every pair of tiles has other tokens.
-            let totals = unsafe { totals.range(i * PAIR, PAIR.min(tokens - i * PAIR)) };
-            kernel.tiles(x, i * PAIR, lines, totals);
+            kernel.tiles(x, i * PAIR, lines, unsafe { begins.range(i * PAIR, PAIR.min(whole - i * PAIR)) });
         });
     }
 }

@@ -25,7 +25,7 @@ impl Kernel {
     }
 
     /// Tiles are for AMX.
-    pub(in crate::cpu::gemm) fn tiles(self, _: &Activations, _: usize, _: &mut [Line], _: &mut [i32]) {
+    pub(in crate::cpu::gemm) fn tiles(self, _: &Activations, _: usize, _: &mut [Line], _: &mut [SumLine]) {
         unreachable!("no kernel of this processor wants tiles")
     }
 

@@ -13,13 +13,12 @@
 //! All tiles are whole: tokens and panels that only fill them up are multiplied and ignored.
 
 use std::arch::x86_64::*;
-use std::ops::Range;
 
+use super::outputs::{Block, Outputs, rows_of_pair};
 use super::tile::{PAIR, Tiles};
 use crate::cpu::activations::{Activations, BLOCK};
-use crate::cpu::gemm::{Inputs, Line, PANEL, Rows, Scratch, SumLine, TILE, Task, grow, rows};
-use crate::cpu::linear::{Fused, Linear};
-use crate::cpu::ops::rows::activate;
+use crate::cpu::gemm::{Inputs, Line, PANEL, Scratch, TILE, Task, grow, rows};
+use crate::cpu::linear::Linear;
 use crate::cpu::pool::Shares;
 use crate::cpu::x86_64::{Avx512, avx512, fetch};
 
@@ -48,51 +47,38 @@ pub(crate) unsafe fn run(
     let Some((sums, _)) = scratch.sums.split_first_chunk_mut() else { return };
     let (mut now, mut next) = scratch.lines[..2 * each].split_at_mut(each);
     let mut unpacking = Unpacking::new(task, row_bytes, &mut scratch.rows, &mut scratch.windows);
-    let mut outputs = Outputs {
-        task,
-        simd,
-        rows: task.of_rows(&task.layer),
-        of_partner: task.partner.map(|partner| task.of_rows(&partner)),
-        x,
-        totals: &inputs.totals,
-        out,
-        stride,
-        sums,
-        ready: Block::default(),
-        under_way: Block::default(),
-        turn: 0,
-    };
-    let tokens = &inputs.tiles[task.tokens.start / TILE * TILE * steps..];
-    let tokens = &tokens[..task.tokens.len().div_ceil(TILE) * TILE * steps];
+    let mut outputs = Outputs::new(simd, task, x, sums, (out, stride));
+    let first = task.tokens.start / TILE * TILE;
+    let tokens = &inputs.tiles[first * steps..][..task.tokens.len().next_multiple_of(TILE) * steps];
+    let begins = &inputs.begins[first..];
     let step = rows_of_pair(task);
     unpacking.begin(task.rows.start);
-    unpacking.catch_up(unpacking.pieces(steps), now);
+    (0..unpacking.pieces(steps)).for_each(|_| unpacking.next(now));
     // SAFETY: the caller's; this function does not call itself.
     let mut tiles = unsafe { Tiles::new() };
     for row in task.rows.clone().step_by(step) {
         let is_last = row + step >= task.rows.end;
         unpacking.begin(row + step);
         let pieces = if is_last { 0 } else { unpacking.pieces(steps) };
-        let (mut turn, turns) = (0, tokens.len().div_ceil(each) * steps);
-        for (pair, tokens) in tokens.chunks(each).enumerate() {
+        let mut pace = Pace::new(pieces, unpacking.lines_ahead(), tokens.len().div_ceil(each) * steps);
+        for ((pair, tokens), begins) in tokens.chunks(each).enumerate().zip(begins.chunks(PAIR)) {
             let first = task.tokens.start + pair * PAIR;
             outputs.under_way = Block { row, first, count: PAIR.min(task.tokens.end - first) };
             let panels = now.as_chunks().0;
-            tiles.clear();
-            if tokens.len() == each {
+            if let Some(begins) = begins.first_chunk()
+                && tokens.len() == each
+            {
+                tiles.begin(begins);
                 for (x, panels) in tokens.as_chunks().0.iter().zip(panels) {
                     tiles.add_int8(x, panels);
-                    turn += 1;
-                    unpacking.catch_up(pieces * turn / turns, next);
-                    unpacking.fetch(turn, turns);
+                    pace.turn(&mut unpacking, next);
                     outputs.turn();
                 }
-            } else {
+            } else if let Some(begins) = begins.first_chunk() {
+                tiles.begin_half(begins);
                 for (x, panels) in tokens.as_chunks().0.iter().zip(panels) {
                     tiles.add_int8_half(x, panels);
-                    turn += 1;
-                    unpacking.catch_up(pieces * turn / turns, next);
-                    unpacking.fetch(turn, turns);
+                    pace.turn(&mut unpacking, next);
                     outputs.turn();
                 }
             }
@@ -104,6 +90,8 @@ pub(crate) unsafe fn run(
     }
     outputs.under_way = Block::default();
     outputs.finish();
+    // What went past the caches is seen by other threads.
+    _mm_sfence();
 }
 
 /// Two panels on their way from stored rows to lines, piece by piece.
@@ -148,24 +136,16 @@ impl<'a, 'b> Unpacking<'a, 'b> {
         PAIR / self.rows_of_piece + 2 * steps
     }
 
-    /// Begins to fetch turn `turn` of `turns` of the rows that are unpacked after these: nothing else asks memory for them in time.
-    #[inline]
-    fn fetch(&mut self, turn: usize, turns: usize) {
-        let lines = self.ahead[0].len().div_ceil(64) * turn / turns;
-        for line in self.fetched..lines {
-            self.ahead.iter().filter_map(|bytes| bytes.get(64 * line)).for_each(|byte| fetch(byte));
-        }
-        self.fetched = lines;
+    /// Lines of memory of the rows that are unpacked after these.
+    fn lines_ahead(&self) -> usize {
+        self.ahead[0].len().div_ceil(64)
     }
 
-    /// Unpacks until `piece` pieces are done.
+    /// Begins to fetch the next of these lines: nothing else asks memory for them in time.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,bmi2")]
-    fn catch_up(&mut self, piece: usize, lines: &mut [Line]) {
-        while self.piece < piece {
-            self.next(lines);
-            self.piece += 1;
-        }
+    fn fetch(&mut self) {
+        self.ahead.iter().filter_map(|bytes| bytes.get(64 * self.fetched)).for_each(|byte| fetch(byte));
+        self.fetched += 1;
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,bmi2")]
@@ -173,10 +153,17 @@ impl<'a, 'b> Unpacking<'a, 'b> {
         let count = self.rows_of_piece;
         if let Some(tile) = self.piece.checked_sub(PAIR / count) {
             let rows = &self.rows[tile % 2 * PANEL * self.row_bytes..];
-            avx512::panel::tile(rows, self.row_bytes, tile / 2 * (BLOCK / 4), &mut lines.as_chunks_mut().0[tile]);
+            avx512::panel::tile::<true>(
+                rows,
+                self.row_bytes,
+                tile / 2 * (BLOCK / 4),
+                &mut lines.as_chunks_mut().0[tile],
+            );
+            self.piece += 1;
             return;
         }
         let first = self.piece * count;
+        self.piece += 1;
         let (layer, start) = match self.task.partner {
             Some(partner) if first >= PANEL => (partner, self.row + first - PANEL),
             _ => (self.task.layer, self.row + first),
@@ -189,138 +176,32 @@ impl<'a, 'b> Unpacking<'a, 'b> {
     }
 }
 
-/// Rows of two panels and up to 32 tokens.
-#[derive(Clone, Copy, Default)]
-struct Block {
-    row: usize,
-    first: usize,
-    count: usize,
+/// How pieces and lines are spread over turns, without divisions: what is due grows by so many for each turn, and what is done takes away the number of turns.
+struct Pace {
+    turns: usize,
+    pieces: usize,
+    pieces_due: usize,
+    lines: usize,
+    lines_due: usize,
 }
 
-/// Sums on their way to outputs, token by token.
-struct Outputs<'a, 'b> {
-    task: &'b Task<'a>,
-    simd: Avx512,
-    rows: Rows<'a>,
-    of_partner: Option<Rows<'a>>,
-    x: &'b Activations,
-    totals: &'b [i32],
-    out: &'b Shares<'b, f32>,
-    stride: usize,
-    sums: &'b mut [SumLine; 2 * PAIR],
-    /// Whose sums they are.
-    ready: Block,
-    /// Whose sums the tiles hold.
-    under_way: Block,
-    /// The token that is next.
-    turn: usize,
-}
-
-impl Outputs<'_, '_> {
-    /// Makes outputs of the sums of a token, and asks for the memory of another one's.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,bmi2")]
-    fn turn(&mut self) {
-        if self.turn < self.ready.count {
-            self.token();
-        }
-        if self.turn < self.under_way.count {
-            let Block { row, first, .. } = self.under_way;
-            // SAFETY: outputs of this task, of which this is the only part that is in use; no other task has them, as `run` demands.
-            expect(unsafe { self.task.outputs(self.out, self.stride, first + self.turn, self.rows_from(row)) });
-        }
-        self.turn += 1;
-    }
-
-    /// Makes outputs of what is left, and begins anew.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,bmi2")]
-    fn finish(&mut self) {
-        while self.turn < self.ready.count {
-            self.turn();
-        }
-        self.turn = 0;
-    }
-
-    /// The rows of both panels from `row` on.
-    fn rows_from(&self, row: usize) -> Range<usize> {
-        row..self.task.rows.end.min(row + rows_of_pair(self.task))
+impl Pace {
+    fn new(pieces: usize, lines: usize, turns: usize) -> Self {
+        Self { turns, pieces, pieces_due: 0, lines, lines_due: 0 }
     }
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,bmi2")]
-    fn token(&mut self) {
-        let Block { row, first, .. } = self.ready;
-        let (token, at) = (first + self.turn, self.turn / TILE * PAIR + self.turn % TILE);
-        let (total, scale) = (self.totals[token], self.x.scales[token]);
-        let first_row = row - self.task.rows.start;
-        // SAFETY: as for `turn`.
-        let out = unsafe { self.task.outputs(self.out, self.stride, token, self.rows_from(row)) };
-        let low = avx512::gemm::outputs(&self.rows, first_row, out.len().min(PANEL), &self.sums[at], total, scale);
-        let sums = &self.sums[at + TILE];
-        if let Fused::Gate(activation) = self.task.fused
-            && let Some(partner) = &self.of_partner
-        {
-            let up = avx512::gemm::outputs(partner, first_row, out.len(), sums, total, scale);
-            return avx512::store_floats(out, activate(self.simd, activation, low, up));
+    fn turn(&mut self, unpacking: &mut Unpacking<'_, '_>, lines: &mut [Line]) {
+        self.pieces_due += self.pieces;
+        while self.pieces_due >= self.turns {
+            self.pieces_due -= self.turns;
+            unpacking.next(lines);
         }
-        let (out, rest) = out.split_at_mut(out.len().min(PANEL));
-        self.write(out, low);
-        if !rest.is_empty() {
-            let high = avx512::gemm::outputs(&self.rows, first_row + PANEL, rest.len(), sums, total, scale);
-            self.write(rest, high);
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,bmi2")]
-    fn write(&self, out: &mut [f32], outputs: __m512) {
-        let outputs =
-            if self.task.fused == Fused::Add { _mm512_add_ps(avx512::load_floats(out), outputs) } else { outputs };
-        avx512::store_floats(out, outputs);
-    }
-}
-
-/// Rows of two panels: of one layer, or the same rows of two.
-fn rows_of_pair(task: &Task<'_>) -> usize {
-    if task.partner.is_some() { PANEL } else { 2 * PANEL }
-}
-
-/// Brings memory that will be written into a cache.
-#[inline]
-fn expect(out: &[f32]) {
-    for line in out.chunks(PANEL) {
-        // SAFETY: the instruction changes nothing that a program can see, and the address is that of a value.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.as_ptr().cast()) };
-    }
-}
-
-/// Brings up to 32 tokens from `first` on together: for every 64 columns a line of each of 16 tokens, then of the others, if `lines` has room for them. Adds
-/// up what each token has.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(crate) fn bring_together(x: &Activations, first: usize, lines: &mut [Line], totals: &mut [i32]) {
-    let steps = x.cols.div_ceil(BLOCK);
-    let tiles = lines.len() / (TILE * steps);
-    for tile in 0..tiles {
-        let mut rows = [[].as_slice(); TILE];
-        let count = totals.len().saturating_sub(tile * TILE).min(TILE);
-        for (i, row) in rows[..count].iter_mut().enumerate() {
-            *row = &x.values[(first + tile * TILE + i) * x.stride..][..steps * BLOCK].as_chunks::<BLOCK>().0[..steps];
-        }
-        let mut sums = [_mm512_setzero_si512(); TILE];
-        for (step, lines) in lines.as_chunks_mut::<TILE>().0.iter_mut().skip(tile).step_by(tiles).enumerate() {
-            for ((row, line), sum) in rows.iter().zip(lines).zip(&mut sums) {
-                let Some(block) = row.get(step) else {
-                    *line = Line::default();
-                    continue;
-                };
-                let block = avx512::load(&block.map(i8::cast_unsigned));
-                avx512::store(&mut line.0, block);
-                *sum = _mm512_dpbusd_epi32(*sum, _mm512_set1_epi8(1), block);
-            }
-        }
-        for (total, sum) in totals.iter_mut().skip(tile * TILE).zip(sums) {
-            *total = _mm512_reduce_add_epi32(sum);
+        self.lines_due += self.lines;
+        while self.lines_due >= self.turns {
+            self.lines_due -= self.turns;
+            unpacking.fetch();
         }
     }
 }

@@ -2,6 +2,8 @@
 
 pub(crate) mod attention;
 pub(crate) mod gemm;
+pub(crate) mod inputs;
+mod outputs;
 mod permission;
 mod tile;
 

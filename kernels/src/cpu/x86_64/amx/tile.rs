@@ -61,6 +61,38 @@ impl Tiles {
         }
     }
 
+    /// Sums of 16 tokens and two panels become what they begin with.
+    #[inline(always)]
+    pub(super) fn begin_half(&mut self, begins: &[SumLine; TILE]) {
+        // SAFETY: `self` is the proof that tiles may be used; 16 lines are read.
+        unsafe {
+            asm!(
+                "tileloadd tmm0, [{begins} + {line}]",
+                "tileloadd tmm1, [{begins} + {line}]",
+                begins = in(reg) begins.as_ptr(),
+                line = in(reg) 64usize,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+    }
+
+    /// As [`Tiles::begin_half`], of 32 tokens.
+    #[inline(always)]
+    pub(super) fn begin(&mut self, begins: &[SumLine; PAIR]) {
+        // SAFETY: `self` is the proof that tiles may be used; 32 lines are read.
+        unsafe {
+            asm!(
+                "tileloadd tmm0, [{begins} + {line}]",
+                "tileloadd tmm1, [{begins} + {line}]",
+                "tileloadd tmm2, [{begins} + {line} + 1024]",
+                "tileloadd tmm3, [{begins} + {line} + 1024]",
+                begins = in(reg) begins.as_ptr(),
+                line = in(reg) 64usize,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+    }
+
     /// Adds the products of 64 columns of 32 tokens and two panels.
     ///
     /// Loads say that the data is not used again soon: what is streamed pushes less of the rest out of the first cache.

@@ -30,14 +30,6 @@ pub(crate) fn load_part(bytes: &[u8]) -> __m512i {
     unsafe { _mm512_maskz_loadu_epi8(mask, bytes.as_ptr().cast()) }
 }
 
-/// A quarter of a vector.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(crate) fn load_16(bytes: &[u8; 16]) -> __m128i {
-    // SAFETY: 16 bytes are readable behind the reference; the load needs no alignment.
-    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
-}
-
 /// Stores a whole vector.
 #[inline]
 #[target_feature(enable = "avx512f")]

@@ -7,27 +7,26 @@
 
 use std::arch::x86_64::*;
 
-use super::{load_16, store};
+use super::store;
 use crate::cpu::gemm::Line;
 
 /// Fills the lines of a panel from 16 rows, `stride` bytes apart, from byte `first` of each on. The number of lines is a multiple of 16.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 pub(crate) fn panel(rows: &[u8], stride: usize, first: usize, lines: &mut [Line]) {
     for (i, lines) in lines.as_chunks_mut().0.iter_mut().enumerate() {
-        tile(rows, stride, first + 16 * i, lines);
+        tile::<false>(rows, stride, first + 16 * i, lines);
     }
 }
 
-/// Fills 16 lines from 16 rows, `stride` bytes apart: 64 columns from byte `first` of each on.
+/// Fills 16 lines from 16 rows, `stride` bytes apart: 64 columns from byte `first` of each on. The four columns of a line are those of a byte, or (`APART`)
+/// one of each byte of a dword, which takes a shift where the others take a permutation.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-pub(crate) fn tile(rows: &[u8], stride: usize, first: usize, lines: &mut [Line; 16]) {
+pub(crate) fn tile<const APART: bool>(rows: &[u8], stride: usize, first: usize, lines: &mut [Line; 16]) {
     // One check for all rows.
     let rows = &rows[first..][..15 * stride + 16];
-    let row = |i: usize| match rows[i * stride..].first_chunk() {
-        Some(bytes) => load_16(bytes),
-        None => _mm_setzero_si128(),
-    };
+    // SAFETY: 16 bytes of each of 16 rows are in the slice.
+    let row = |i: usize| unsafe { _mm_loadu_si128(rows.as_ptr().wrapping_add(i * stride).cast()) };
     let mut z = [_mm512_setzero_si512(); 4];
     for (j, z) in z.iter_mut().enumerate() {
         *z = _mm512_castsi128_si512(row(j));
@@ -43,11 +42,15 @@ pub(crate) fn tile(rows: &[u8], stride: usize, first: usize, lines: &mut [Line; 
         _mm512_unpacklo_epi64(high, high2),
         _mm512_unpackhi_epi64(high, high2),
     ];
-    let (shifts, three) = ([shifts(0), shifts(1), shifts(2), shifts(3)], _mm512_set1_epi8(3));
-    for k in 0..4 {
-        for b in 0..4 {
-            let codes = _mm512_multishift_epi64_epi8(shifts[b], dwords[k]);
-            store(&mut lines[4 * k + b].0, _mm512_and_si512(codes, three));
+    let three = _mm512_set1_epi8(3);
+    for (dword, lines) in dwords.into_iter().zip(lines.as_chunks_mut::<4>().0) {
+        let codes = if APART {
+            [dword, _mm512_srli_epi32::<2>(dword), _mm512_srli_epi32::<4>(dword), _mm512_srli_epi32::<6>(dword)]
+        } else {
+            [0, 1, 2, 3].map(|byte| _mm512_multishift_epi64_epi8(shifts(byte), dword))
+        };
+        for (codes, line) in codes.into_iter().zip(lines) {
+            store(&mut line.0, _mm512_and_si512(codes, three));
         }
     }
 }

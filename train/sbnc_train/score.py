@@ -1,5 +1,5 @@
-"""`sbnc-train ppl` and `sbnc-train logits`: an exported checkpoint in float32 or float64, by PyTorch. `sbnc ppl` and `sbnc run --logits` do the same with the compiled
-file; the two agree, or one of them is wrong.
+"""`sbnc-train ppl` and `sbnc-train logits`: an exported checkpoint by PyTorch, in float32 or float64. `sbnc ppl` and `sbnc run --logits` do the same with
+the compiled file; the two agree, or one of them is wrong.
 """
 
 import json

@@ -8,20 +8,23 @@
 | `python-docs` | the language reference in `pydoc_data.topics` and the documentation strings of CPython's library | PSF-2.0 |
 | `python-source` | the sources of CPython's library | PSF-2.0 |
 
-Sources are left out unless they are asked for: they repeat the documentation. The Embedded Rust Book is left out: its prose is under CC-BY-SA. The output is JSON lines, `{"source", "name", "text"}`, in an order that depends on
+Sources are left out unless they are asked for: they repeat the documentation. `--folders` adds files of folders of one's own (see `folders`). The Embedded Rust Book is left out: its prose is under CC-BY-SA. The output is JSON lines, `{"source", "name", "text"}`, in an order that depends on
 the names alone, so the same toolchain gives the same bytes.
 """
 
 import ast
 import hashlib
 import json
+import math
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from .files import write_atomically
+from .folders import documents_below
 from .pages import text_of
 
 SOURCES = ["rust-books", "rust-std", "rust-source", "python-docs", "python-source"]
@@ -117,8 +120,8 @@ def rust_docs_folder() -> Path:
     return Path(run.stdout.strip()).parent
 
 
-def collect(sources: list[str], docs: Path | None) -> Iterator[dict[str, str]]:
-    """Documents of the sources, each text once."""
+def collect(sources: list[str], docs: Path | None, folders: Path | None = None, most: float = math.inf) -> Iterator[dict[str, str]]:
+    """Documents of the sources, and of every folder in `folders`, each text once."""
     if docs is None and any(source.startswith("rust") for source in sources):
         docs = rust_docs_folder()
     readers = {
@@ -128,8 +131,11 @@ def collect(sources: list[str], docs: Path | None) -> Iterator[dict[str, str]]:
         "python-docs": python_docs,
         "python-source": python_source,
     }
+    seen: set[bytes] = set()
+    for folder in sorted(folders.iterdir()) if folders else []:
+        readers[folder.name] = partial(documents_below, folder.name, folder, seen, most)
     digests = set()
-    for source in sources:
+    for source in [*sources, *(name for name in readers if name not in SOURCES)]:
         for name, text in readers[source]():
             digest = hashlib.sha256(text.encode()).digest()
             if text and digest not in digests:
@@ -139,18 +145,20 @@ def collect(sources: list[str], docs: Path | None) -> Iterator[dict[str, str]]:
 
 def add_arguments(parser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the file of JSON lines to write")
-    parser.add_argument("--sources", nargs="+", default=["rust-books", "rust-std", "python-docs"], choices=SOURCES)
+    parser.add_argument("--sources", nargs="*", default=["rust-books", "rust-std", "python-docs"], choices=SOURCES)
+    parser.add_argument("--folders", type=Path, help="a folder of folders: text and source files below each are a source with its name")
+    parser.add_argument("--folder-megabytes", type=float, default=math.inf, help="at most so much text of each of them")
     parser.add_argument("--rust-docs", type=Path, help="the folder share/doc/rust/html of a toolchain (default: what rustup says)")
 
 
 def run(arguments) -> None:
     totals: dict[str, list[int]] = {}
     lines = []
-    for document in collect(arguments.sources, arguments.rust_docs):
+    for document in collect(arguments.sources, arguments.rust_docs, arguments.folders, arguments.folder_megabytes * 1e6):
         lines.append(json.dumps(document, ensure_ascii=False) + "\n")
         total = totals.setdefault(document["source"], [0, 0])
         total[0] += 1
         total[1] += len(document["text"].encode())
     write_atomically(arguments.out, "".join(lines).encode())
     for source, (documents, size) in totals.items():
-        print(f"{source:<12} {documents:>6} documents {size / 1e6:8.2f} MB", file=sys.stderr)
+        print(f"{source:<20} {documents:>6} documents {size / 1e6:8.2f} MB", file=sys.stderr)

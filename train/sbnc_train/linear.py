@@ -62,9 +62,14 @@ def nm_mask(weight: Tensor, n: int, m: int) -> Tensor:
     return mask.scatter_(-1, order[..., :n], True).flatten(-2)
 
 
+def wide(x: Tensor) -> Tensor:
+    """In float32, or in float64 where a whole model is."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def stored(weight: Tensor) -> Tensor:
     """The latent weight as a checkpoint keeps it."""
-    return weight.detach().bfloat16().float()
+    return weight.detach().bfloat16().to(weight.dtype)
 
 
 @torch.no_grad()
@@ -81,7 +86,7 @@ def ternarize(weight: Tensor, parts: list[int], rule: Rule) -> tuple[Tensor, Ten
 
 def quantize(x: Tensor) -> tuple[Tensor, Tensor]:
     """Inputs as integers from -128 to 127, and the factor of every token that made them so."""
-    x = x.float()
+    x = wide(x)
     factor = 127.0 / x.abs().amax(-1, keepdim=True).clamp(min=SMALLEST)
     return (x * factor).round_().clamp_(-128, 127), factor
 
@@ -95,7 +100,7 @@ class TernaryProduct(torch.autograd.Function):
         integers, trits = integers.to(dtype), trits.to(dtype)
         ctx.save_for_backward(integers, factor, trits, scales, keep)
         ctx.input_dtype = x.dtype
-        return ((integers @ trits.t()).float() * (scales / factor)).to(dtype)
+        return (wide(integers @ trits.t()) * (scales / factor)).to(dtype)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
@@ -145,7 +150,7 @@ class SparseBitLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rule, device = self.rule, x.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
         if rule.ternary:
             trits, scales = ternarize(self.weight, self.parts, rule)
             keep = None if rule.masked_gradient or rule.pattern is None else self.mask()

@@ -19,6 +19,7 @@ class MaskWatch:
     def look(self, step: int) -> dict[str, float] | None:
         """The share of weights that went in or out since the last look, and the share of zeros with and without the mask; `None` for a dense model
         and at the first look."""
+        # Sums stay on their device to the end: to read one is to wait for it.
         flips = zeros = before = total = 0
         first = not self.masks
         for name, linear in self.model.linears().items():
@@ -27,15 +28,15 @@ class MaskWatch:
                 return None
             mask = linear.mask()
             if not first:
-                flips += (mask != self.masks[name]).sum().item()
+                flips += (mask != self.masks[name]).sum()
             self.masks[name] = mask
             total += mask.numel()
             if linear.rule.ternary:
                 trits = ternarize(linear.weight, linear.parts, linear.rule.dense())[0]
-                before += (trits == 0).sum().item()
-                zeros += (trits * mask == 0).sum().item()
+                before += (trits == 0).sum()
+                zeros += (trits * mask == 0).sum()
             else:
-                zeros += (~mask).sum().item()
+                zeros += (~mask).sum()
         if first:
             return None
-        return {"flip_rate": flips / total, "zero_share": zeros / total, "zero_share_before_mask": before / total}
+        return {"flip_rate": float(flips) / total, "zero_share": float(zeros) / total, "zero_share_before_mask": float(before) / total}

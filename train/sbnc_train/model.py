@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .linear import Rule, SparseBitLinear
+from .linear import Rule, SparseBitLinear, wide
 
 LAYOUTS = ("sparse-bitnet", "bitnet")
 
@@ -56,7 +56,7 @@ class Shape:
 
 
 class Norm(nn.Module):
-    """Root mean square norm in float32."""
+    """Root mean square norm in float32, or in the float64 of its input."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Norm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), self.weight.shape, self.weight, self.eps)
+        return F.rms_norm(wide(x), self.weight.shape, self.weight, self.eps)
 
 
 def angles(shape: Shape) -> tuple[Tensor, Tensor]:
@@ -94,7 +94,7 @@ class Attention(nn.Module):
         shape = self.shape
         neighbours = shape.layout == "sparse-bitnet"
         q, k, v = (part.unflatten(-1, (-1, shape.head_dim)).transpose(1, 2) for part in self.wqkv(x).split(self.sizes, -1))
-        q, k = (rotate(part.float(), cos, sin, neighbours).to(v.dtype) for part in (q, k))
+        q, k = (rotate(wide(part), cos, sin, neighbours).to(v.dtype) for part in (q, k))
         repeat = shape.heads // shape.kv_heads
         k, v = (part.repeat_interleave(repeat, 1) if repeat > 1 else part for part in (k, v))
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)

@@ -1,5 +1,5 @@
-"""`sbnc-train ppl` and `sbnc-train logits`: an exported checkpoint in float32, by PyTorch. `sbnc ppl` and `sbnc run --logits` do the same with the compiled
-file; the two agree, or one of them is wrong.
+"""`sbnc-train ppl` and `sbnc-train logits`: an exported checkpoint by PyTorch, in float32 or float64. `sbnc ppl` and `sbnc run --logits` do the same with
+the compiled file; the two agree, or one of them is wrong.
 """
 
 import json
@@ -34,12 +34,12 @@ def windows_nll(model: Model, tokens: list[int], bos: int | None, context: int, 
     return torch.cat(found).cpu()
 
 
-def perplexity(folder: Path, text: Path, context: int | None, device: str = "cpu") -> dict:
+def perplexity(folder: Path, text: Path, context: int | None, device: str = "cpu", dtype: torch.dtype = torch.float32) -> dict:
     exported = export.read(folder)
     tokenizer = Tokenizer.from_file(str(folder / export.TOKENIZER))
     context = context or min(512, exported.shape.context)
     tokens = tokenizer.encode(text.read_text(encoding="utf-8")).ids
-    nll = windows_nll(exported.model().to(device), tokens, tokenizer.token_to_id(BOS), context, device)
+    nll = windows_nll(exported.model().to(device, dtype), tokens, tokenizer.token_to_id(BOS), context, device)
     return {"context": context, "targets": nll.numel(), "nll": nll.mean().item(), "perplexity": math.exp(nll.mean().item())}
 
 
@@ -48,10 +48,12 @@ def add_ppl_arguments(parser) -> None:
     parser.add_argument("--text", type=Path, required=True, help="a UTF-8 text")
     parser.add_argument("--context", type=int, help="tokens of a window (default: the model's, at most 512)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--float64", action="store_true", help="in float64: does not depend on the order of sums")
 
 
 def run_ppl(arguments) -> None:
-    print(json.dumps(perplexity(arguments.checkpoint, arguments.text, arguments.context, arguments.device)))
+    dtype = torch.float64 if arguments.float64 else torch.float32
+    print(json.dumps(perplexity(arguments.checkpoint, arguments.text, arguments.context, arguments.device, dtype)))
 
 
 def add_logits_arguments(parser) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import os
+import signal
 import sys
 import time
 from dataclasses import asdict
@@ -67,7 +68,7 @@ def add_arguments(parser) -> None:
     how.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     how.add_argument("--threads", type=int, help="threads of the CPU")
     how.add_argument("--float32", action="store_true", help="no bfloat16 autocast")
-    how.add_argument("--compile", action="store_true", help="torch.compile, which fuses the quantisation")
+    how.add_argument("--compile", action="store_true", help="torch.compile, which fuses the quantisation and the loss")
     how.add_argument("--save-minutes", type=float, default=5.0)
     how.add_argument("--log-every", type=int, default=10)
     how.add_argument("--eval-every", type=int, default=200)
@@ -127,14 +128,21 @@ def loss_of(model, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(model(inputs).flatten(0, 1).float(), targets.flatten())
 
 
+def moved(batch: tuple[torch.Tensor, torch.Tensor], device: str) -> list[torch.Tensor]:
+    """Copies a batch to a device; to a GPU without waiting for what it still has to do."""
+    gpu = torch.device(device).type == "cuda"
+    return [(part.pin_memory() if gpu else part).to(device, non_blocking=gpu) for part in batch]
+
+
 @torch.no_grad()
 def evaluate(model, batches: list, device: str, bf16: bool) -> float:
     """Mean loss over held-out windows."""
     model.eval()
     total = count = 0.0
-    for inputs, targets in batches:
+    for batch in batches:
+        inputs, targets = moved(batch, device)
         with autocast(device, bf16):
-            total += loss_of(model, inputs.to(device), targets.to(device)).item() * targets.numel()
+            total += loss_of(model, inputs, targets).item() * targets.numel()
         count += targets.numel()
     model.train()
     return total / count
@@ -156,7 +164,8 @@ class Run:
         self.config = config_of(arguments)
         self.schedule = schedule_of(self.config)
         self.final_rule = rule_of(arguments)
-        self.model = Model(shape_of(arguments, self.config["data"]["vocab"]), self.schedule.rule(0, self.final_rule)).to(self.device)
+        self.rule = self.schedule.rule(0, self.final_rule)
+        self.model = Model(shape_of(arguments, self.config["data"]["vocab"]), self.rule).to(self.device)
         self.optimizer = optimizer_of(self.model, arguments.lr)
         self.batches = Batches(arguments.data / "train.bin", arguments.context, arguments.seed, self.rank)
         self.held_out = Batches(arguments.data / "held_out.bin", arguments.context, 0)
@@ -165,7 +174,7 @@ class Run:
         self.seconds = 0.0
         self.resume()
         self.wrapped = DistributedDataParallel(self.model) if self.ranks > 1 else self.model
-        self.forward = torch.compile(self.wrapped) if arguments.compile else self.wrapped
+        self.loss_of = torch.compile(loss_of) if arguments.compile else loss_of
         if self.rank == 0:
             self.loss_curve = Curve(arguments.out / "loss.csv", ["loss", "held_out_loss", "lr", "tokens", "seconds"], self.step)
             self.mask_curve = Curve(arguments.out / "masks.csv", MaskWatch.COLUMNS, self.step)
@@ -195,16 +204,19 @@ class Run:
     def one_step(self) -> torch.Tensor:
         """The loss, still on its device."""
         arguments, total = self.arguments, torch.zeros((), device=self.device)
-        self.model.set_rule(self.schedule.rule(self.step, self.final_rule))
+        rule = self.schedule.rule(self.step, self.final_rule)
+        if rule != self.rule:
+            self.model.set_rule(rule)
+            self.rule = rule
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.learning_rate(self.step)
             group["weight_decay"] = self.schedule.weight_decay(self.step) if group["decays"] else 0.0
         for micro in range(arguments.accumulate):
-            inputs, targets = (part.to(self.device) for part in self.batches.at(self.step, micro, arguments.batch))
+            inputs, targets = moved(self.batches.at(self.step, micro, arguments.batch), self.device)
             last = micro + 1 == arguments.accumulate
             with self.wrapped.no_sync() if self.ranks > 1 and not last else contextlib.nullcontext():
                 with autocast(self.device, not arguments.float32):
-                    loss = loss_of(self.forward, inputs, targets) / arguments.accumulate
+                    loss = self.loss_of(self.wrapped, inputs, targets) / arguments.accumulate
                 loss.backward()
             total += loss.detach()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), arguments.clip)
@@ -231,7 +243,11 @@ class Run:
         last = min(arguments.steps, arguments.stop_at or arguments.steps)
         saved = started = time.monotonic()
         before = self.seconds
-        while self.step < last:
+        # Asked to end, a run saves what it has. Several ranks would not end at the same step.
+        asked = []
+        if self.ranks == 1:
+            handler = signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+        while self.step < last and not asked:
             loss = self.one_step()
             evaluates = self.step % arguments.eval_every == 0 or self.step == arguments.steps
             if evaluates or self.step % arguments.log_every == 0:
@@ -245,6 +261,8 @@ class Run:
                 self.save()
                 saved = time.monotonic()
         self.save()
+        if self.ranks == 1:
+            signal.signal(signal.SIGTERM, handler)
         if self.rank == 0 and self.step == arguments.steps:
             self.finish()
         if self.ranks > 1:

@@ -1,11 +1,13 @@
 """Linear layers against a plain reading of their rule."""
 
+import copy
 import math
 import unittest
 
 import torch
 
 from sbnc_train.linear import Rule, SparseBitLinear, nm_mask, quantize, stored, ternarize
+from sbnc_train.model import Model, Shape
 
 
 def mask_by_sorting(weight: torch.Tensor, n: int, m: int) -> list[list[bool]]:
@@ -112,6 +114,22 @@ class Product(unittest.TestCase):
         masked = linear.weight.detach() * linear.mask()
         torch.testing.assert_close(linear(x.detach()), x.detach() @ masked.t())
         torch.testing.assert_close(grad, up.t() @ x.detach())
+
+
+class Float64(unittest.TestCase):
+    def test_a_model_in_float64_computes_in_it_throughout(self):
+        for rule in (Rule(True, (2, 4)), Rule(False, (2, 4))):
+            torch.manual_seed(2)
+            model = Model(Shape(vocab=512, hidden=64, intermediate=128, layers=1, context=16), rule)
+            tokens = torch.arange(16).unsqueeze(0)
+            narrow, wide = model(tokens), model.double()(tokens)
+            self.assertEqual(wide.dtype, torch.float64)
+            # The same model, to the last digits of float32; a step in float32 would leave only so many.
+            self.assertLess((wide - narrow).abs().max().item(), 1e-2)
+            shifted = copy.deepcopy(model)
+            with torch.no_grad():
+                shifted.tok_embeddings.weight.mul_(1 + 1e-12)
+            self.assertNotEqual((shifted(tokens) - wide).abs().max().item(), 0.0)
 
 
 if __name__ == "__main__":

@@ -299,7 +299,7 @@ impl Linear {
     }
 
     /// Whether there is room for so many outputs, and what is added to them is as long.
-    pub(crate) fn check_outputs(
+    fn check_outputs(
         &self,
         tokens: usize,
         outputs: usize,

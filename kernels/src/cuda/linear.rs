@@ -299,13 +299,7 @@ impl Linear {
     }
 
     /// Whether there is room for so many outputs, and what is added to them is as long.
-    fn check_outputs(
-        &self,
-        tokens: usize,
-        outputs: usize,
-        out: &mut Output<'_>,
-        epilogue: Epilogue<'_>,
-    ) -> Result<()> {
+    fn check_outputs(&self, tokens: usize, outputs: usize, out: &mut Output<'_>, epilogue: Epilogue<'_>) -> Result<()> {
         let too_short = |what: &str, found, wanted| self.too_short(what, tokens, found, wanted);
         if out.place().1 < outputs {
             return too_short("an output", out.place().1, outputs);

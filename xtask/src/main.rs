@@ -163,9 +163,9 @@ fn train() -> Result {
     }
     cargo(&["build", "--bin", "sbnc", "--profile", "test"])?;
     let sbnc = root().join("target/debug").join(format!("sbnc{}", std::env::consts::EXE_SUFFIX));
-    let train = root().join("train");
     let mut command = Command::new(python);
-    run(command.args(["-m", "unittest", "discover", "-s", "tests", "-t", "tests"]).current_dir(train).env("SBNC", sbnc))
+    command.args(["-m", "unittest", "discover", "-s", "train/tests", "-t", "train/tests"]);
+    run(command.env("PYTHONPATH", root().join("train")).env("SBNC", sbnc))
 }
 
 /// `unsafe` stays where ARCHITECTURE.md says: the map, the kernels of one architecture or device, and the C interface.

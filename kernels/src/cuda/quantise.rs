@@ -118,17 +118,6 @@ impl Order {
     pub fn of(layer: &Linear) -> Self {
         Self { padded: layer.stored_cols(), windows: layer.windows() }
     }
-
-    /// M of the pattern by which `cols` inputs are gathered, or 0.
-    fn window(self, cols: usize) -> Result<u32> {
-        let m = self.windows.map_or(0, Pattern::m);
-        let width = self.windows.and_then(|p| p.windows()).map_or(cols, |windows| cols / m.max(1) * windows * 4);
-        if width > self.padded || (m > 0 && !cols.is_multiple_of(m)) {
-            let what = format!("a layer of {} stored columns does not take {cols} inputs", self.padded);
-            return Err(DeviceError::Misuse(what));
-        }
-        Ok(m as u32)
-    }
 }
 
 /// Quantises `tokens` rows of `cols` values to 8 or 4 bits.
@@ -143,11 +132,17 @@ pub fn quantise(
 ) -> Result<()> {
     fits("quantised rows", out.values.len(), tokens * order.padded)?;
     fits("token scales", out.scales.len(), tokens)?;
+    let m = order.windows.map_or(0, Pattern::m);
+    let width = order.windows.and_then(|p| p.windows()).map_or(cols, |windows| cols / m.max(1) * windows * 4);
+    if width > order.padded || (m > 0 && !cols.is_multiple_of(m)) {
+        let what = format!("a layer of {} stored columns does not take {cols} inputs", order.padded);
+        return Err(DeviceError::Misuse(what));
+    }
     let args = QuantiseArgs {
         out: out.values.address(),
         scale: out.scales.address(),
         padded: order.padded as u32,
-        windows_of: order.window(cols)?,
+        windows_of: m as u32,
         order: u32::from(tokens <= DECODE_TOKENS),
         bits,
         ..QuantiseArgs::default()
@@ -183,48 +178,6 @@ pub fn normalise_some(
     launch(stream, &Source::F32(x), (tokens, cols), Some(norm), args)
 }
 
-/// Fills in what a kernel reads, and says the source's part of its name.
-fn describe(
-    source: &Source<'_>,
-    (tokens, cols): (usize, usize),
-    norm: Option<Norm<'_>>,
-    args: &mut QuantiseArgs,
-) -> Result<&'static str> {
-    let rows = if args.rows == 0 { tokens } else { 1 };
-    let name = match source {
-        Source::F32(x) => {
-            args.x = x.address("activations", rows, cols)?;
-            args.stride = x.stride as u32;
-            "f32"
-        }
-        Source::F16(x) | Source::Bf16(x) => {
-            args.x = x.address("activations", rows, cols)?;
-            args.stride = x.stride as u32;
-            if matches!(source, Source::F16(_)) { "f16" } else { "bf16" }
-        }
-        Source::Gated(activation, gate, up) => {
-            (args.x, args.up) = (gate.address("gates", rows, cols)?, up.address("up projections", rows, cols)?);
-            (args.stride, args.up_stride, args.activation) = (gate.stride as u32, up.stride as u32, *activation as u32);
-            "gated_f32"
-        }
-        Source::GatedBf16(activation, gate, up) => {
-            (args.x, args.up) = (gate.address("gates", rows, cols)?, up.address("up projections", rows, cols)?);
-            (args.stride, args.up_stride, args.activation) = (gate.stride as u32, up.stride as u32, *activation as u32);
-            "gated_bf16"
-        }
-        Source::Parts(parts) => {
-            parts.describe(args, tokens, cols)?;
-            "parts"
-        }
-    };
-    if let Some(norm) = norm {
-        fits("a norm's weight", norm.weight.len(), cols)?;
-        (args.weight, args.eps) = (norm.weight.address(), norm.eps);
-    }
-    args.cols = cols as u32;
-    Ok(name)
-}
-
 fn launch(
     stream: &Stream,
     source: &Source<'_>,
@@ -233,7 +186,37 @@ fn launch(
     mut args: QuantiseArgs,
 ) -> Result<()> {
     let device = stream.device();
-    let name = describe(source, (tokens, cols), norm, &mut args)?;
+    let rows = if args.rows == 0 { tokens } else { 1 };
+    let name = match source {
+        Source::F32(x) => {
+            args.x = x.address("activations", rows, cols)?;
+            args.stride = x.stride as u32;
+            "quantise_f32"
+        }
+        Source::F16(x) | Source::Bf16(x) => {
+            args.x = x.address("activations", rows, cols)?;
+            args.stride = x.stride as u32;
+            if matches!(source, Source::F16(_)) { "quantise_f16" } else { "quantise_bf16" }
+        }
+        Source::Gated(activation, gate, up) => {
+            (args.x, args.up) = (gate.address("gates", rows, cols)?, up.address("up projections", rows, cols)?);
+            (args.stride, args.up_stride, args.activation) = (gate.stride as u32, up.stride as u32, *activation as u32);
+            "quantise_gated_f32"
+        }
+        Source::GatedBf16(activation, gate, up) => {
+            (args.x, args.up) = (gate.address("gates", rows, cols)?, up.address("up projections", rows, cols)?);
+            (args.stride, args.up_stride, args.activation) = (gate.stride as u32, up.stride as u32, *activation as u32);
+            "quantise_gated_bf16"
+        }
+        Source::Parts(parts) => {
+            parts.describe(&mut args, tokens, cols)?;
+            "quantise_parts"
+        }
+    };
+    if let Some(norm) = norm {
+        fits("a norm's weight", norm.weight.len(), cols)?;
+        (args.weight, args.eps) = (norm.weight.address(), norm.eps);
+    }
     // A thread of the kernel takes chunks of 8 values; those that put parts together have fewer threads.
     let most = if matches!(source, Source::Parts(_)) { 512 } else { 1024 };
     let chunks = [1, 2, 4].into_iter().find(|chunks| cols <= 8 * most * chunks);
@@ -244,7 +227,8 @@ fn launch(
         );
         return Err(DeviceError::Misuse(what));
     };
-    let kernel = device.kernel(&images::QUANTISE, &format!("quantise_{name}_{chunks}"), cols as u32)?;
+    args.cols = cols as u32;
+    let kernel = device.kernel(&images::QUANTISE, &format!("{name}_{chunks}"), cols as u32)?;
     let threads = (cols / 8).div_ceil(chunks).next_multiple_of(32) as u32;
     let grid = Grid { blocks: [tokens as u32, 1, 1], threads, overlap: device.can_overlap(), cluster: 1 };
     // SAFETY: the kernel takes this struct; inputs, outputs and weights are as long as tokens and columns say, rows begin at multiples of 8 values, and the grid is the contract's.

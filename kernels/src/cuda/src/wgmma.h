@@ -75,8 +75,8 @@ INLINE void next_metadata(u32& metadata, u32 word, u32 a3, u32 zero) {
     asm volatile("{\n.reg .b32 t;\nlop3.b32 t, %2, %0, %3, 0x28;\nor.b32 %0, %1, t;\n}" : "+r"(metadata) : "r"(word), "r"(a3), "r"(zero));
 }
 
-// The descriptor of rows of 128 bytes in shared memory, one for each token, with the 128-byte swizzle; a step along the columns adds its bytes / 16.
-INLINE u64 token_rows(u32 address) { return (u64)((address & 0x3FFFF) >> 4) | (u64)1 << 16 | (u64)64 << 32 | (u64)1 << 62; }
-
-// The descriptor of rows of 64 f16 with the same swizzle, one for each value to sum over; the next 64 elements of all rows lie `apart` bytes on. A step of 16 rows adds 128.
+// The descriptor of rows of 64 f16 in shared memory, with the 128-byte swizzle, one for each value to sum over; the next 64 elements of all rows lie `apart` bytes
+// on. A step of 16 rows adds 128.
 INLINE u64 value_rows(u32 address, u32 apart) { return (u64)((address & 0x3FFFF) >> 4) | (u64)(apart >> 4) << 16 | (u64)64 << 32 | (u64)1 << 62; }
+// The descriptor of rows of 128 bytes, one for each token; nothing lies apart, which 16 stands for. A step along the columns adds its bytes / 16.
+INLINE u64 token_rows(u32 address) { return value_rows(address, 16); }

@@ -79,14 +79,14 @@ impl Tiles {
     /// As [`Tiles::begin_half`], of 32 tokens.
     #[inline(always)]
     pub(super) fn begin(&mut self, begins: &[SumLine; PAIR]) {
-        // SAFETY: `self` is the proof that tiles may be used; 32 lines are read.
+        let [first, second] = begins.as_chunks().0 else { return };
+        self.begin_half(first);
+        // SAFETY: `self` is the proof that tiles may be used; 16 lines are read.
         unsafe {
             asm!(
-                "tileloadd tmm0, [{begins} + {line}]",
-                "tileloadd tmm1, [{begins} + {line}]",
-                "tileloadd tmm2, [{begins} + {line} + 1024]",
-                "tileloadd tmm3, [{begins} + {line} + 1024]",
-                begins = in(reg) begins.as_ptr(),
+                "tileloadd tmm2, [{begins} + {line}]",
+                "tileloadd tmm3, [{begins} + {line}]",
+                begins = in(reg) second.as_ptr(),
                 line = in(reg) 64usize,
                 options(nostack, readonly, preserves_flags),
             );
